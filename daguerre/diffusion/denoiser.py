@@ -1,0 +1,51 @@
+"""The contract between networks and samplers: a Denoiser estimates the clean latents in noisy ones."""
+
+from collections.abc import Callable, Iterator
+from typing import NamedTuple, Protocol
+
+from torch import Tensor
+
+
+class Cond(NamedTuple):
+    """What steers a denoiser."""
+
+    tokens: Tensor  # (B, T, D) text features for cross-attention
+    vector: Tensor | None = None  # (B, V) pooled text and size embedding
+    concat: Tensor | None = None  # (B, C, H, W) channels that inpainting and editing networks see beside the latents
+
+
+class Denoiser(Protocol):
+    def __call__(self, x: Tensor, sigma: Tensor, cond: Cond) -> Tensor:
+        """Noisy latents (B, C, H, W) at noise level sigma, a scalar or (B,) -> estimate of the clean latents."""
+
+
+class Process(Protocol):
+    """How noise is mixed in: x = alpha(sigma) * x0 + sigma * noise."""
+
+    def alpha(self, sigma: Tensor) -> Tensor: ...
+
+
+# Standard normal noise (B, C, H, W) for the way from one noise level to another.
+NoiseSource = Callable[[Tensor, Tensor], Tensor]
+# n steps -> n + 1 noise levels, descending, the last one 0.
+Schedule = Callable[[int], Tensor]
+
+
+class Step(NamedTuple):
+    i: int  # 0-based
+    sigma: Tensor  # the noise level the step started from
+    x: Tensor  # the state after the step
+    x0: Tensor  # the estimate the step was made with: a free preview
+
+
+class Sampler(Protocol):
+    """A generator function over steps: progress, preview and cancel are the caller iterating or stopping."""
+
+    def __call__(
+        self, denoise: Denoiser, x: Tensor, sigmas: Tensor, cond: Cond, *, process: Process, noise: NoiseSource
+    ) -> Iterator[Step]: ...
+
+
+def spread(value: Tensor, x: Tensor) -> Tensor:
+    """A scalar or per-picture value (B,), shaped to broadcast over x."""
+    return value.reshape(-1, *[1] * (x.ndim - 1))

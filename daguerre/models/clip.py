@@ -1,0 +1,115 @@
+"""CLIP (arXiv:2103.00020): the text towers of Stable Diffusion, and a vision tower to train them against.
+
+Shape suffixes: B batch, T tokens or picture patches, D width, P width of the shared space, C H W picture.
+"""
+
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+@dataclass(frozen=True, slots=True)
+class CLIPTextConfig:
+    width: int = 768
+    layers: int = 12
+    heads: int = 12
+    activation: Literal["gelu", "quick_gelu"] = "quick_gelu"
+    projection: int = 0  # width of the pooled output; 0 = no projection
+    vocabulary: int = 49_408
+    context: int = 77  # tokens, with start and end
+    end_token: int = 49_407
+
+
+VIT_L = CLIPTextConfig()
+VIT_H = CLIPTextConfig(1024, 24, 16, "gelu", projection=1024)
+VIT_BIG_G = CLIPTextConfig(1280, 32, 20, "gelu", projection=1280)
+
+
+class TextStates(NamedTuple):
+    hidden: list[Tensor]  # (B, T, D) after each layer, before the final norm; hidden[-2] is "penultimate"
+    last: Tensor  # (B, T, D) after the final norm
+    pooled: Tensor  # (B, P) at the first end token, projected where the model has a projection
+
+
+class Layer(nn.Module):
+    def __init__(self, width: int, heads: int, *, quick: bool, causal: bool):
+        super().__init__()
+        self.heads, self.quick, self.causal = heads, quick, causal
+        self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.q, self.k, self.v, self.out = (nn.Linear(width, width) for _ in range(4))
+        self.up, self.down = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
+
+    def forward(self, x_BTD: Tensor) -> Tensor:
+        h = self.norm1(x_BTD)
+        q, k, v = (p(h).unflatten(-1, (self.heads, -1)).transpose(1, 2) for p in (self.q, self.k, self.v))
+        y = F.scaled_dot_product_attention(q, k, v, is_causal=self.causal)
+        x_BTD = x_BTD + self.out(y.transpose(1, 2).flatten(2))
+        h = self.up(self.norm2(x_BTD))
+        h = h * torch.sigmoid(1.702 * h) if self.quick else F.gelu(h)
+        return x_BTD + self.down(h)
+
+
+class CLIPText(nn.Module):
+    """Token ids (B, T <= context) to `TextStates`."""
+
+    def __init__(self, config: CLIPTextConfig):
+        super().__init__()
+        self.config, quick = config, config.activation == "quick_gelu"
+        self.token = nn.Embedding(config.vocabulary, config.width)
+        self.position = nn.Embedding(config.context, config.width)
+        layers = (Layer(config.width, config.heads, quick=quick, causal=True) for _ in range(config.layers))
+        self.layers = nn.ModuleList(layers)
+        self.norm = nn.LayerNorm(config.width)
+        self.projection = nn.Linear(config.width, config.projection, bias=False) if config.projection else None
+
+    def forward(self, ids_BT: Tensor) -> TextStates:
+        return self.encode(self.token(ids_BT), ids_BT)
+
+    def encode(self, embedded_BTD: Tensor, ids_BT: Tensor) -> TextStates:
+        """From token vectors, some of which may not be the vocabulary's own; `ids` tell where the text ends."""
+        x = embedded_BTD + self.position.weight[: ids_BT.shape[1]]
+        hidden: list[Tensor] = []
+        for layer in self.layers:
+            hidden.append(x := layer(x))
+        last = self.norm(x)
+        end = (ids_BT == self.config.end_token).int().argmax(dim=-1)
+        pooled = last[torch.arange(len(last), device=last.device), end]
+        return TextStates(hidden, last, pooled if self.projection is None else self.projection(pooled))
+
+
+@dataclass(frozen=True, slots=True)
+class CLIPVisionConfig:
+    size: int = 224  # pixels, square
+    patch: int = 14
+    width: int = 1024
+    layers: int = 24
+    heads: int = 16
+    activation: Literal["gelu", "quick_gelu"] = "quick_gelu"
+    projection: int = 768
+
+
+class CLIPVision(nn.Module):
+    """Pictures (B, 3, size, size), normalized, to points (B, P) of the space that text and pictures share."""
+
+    def __init__(self, config: CLIPVisionConfig):
+        super().__init__()
+        self.config, width, quick = config, config.width, config.activation == "quick_gelu"
+        self.patches = nn.Conv2d(3, width, config.patch, config.patch, bias=False)
+        self.summary = nn.Parameter(torch.zeros(width))
+        self.position = nn.Embedding((config.size // config.patch) ** 2 + 1, width)
+        self.norm_in, self.norm = nn.LayerNorm(width), nn.LayerNorm(width)
+        layers = (Layer(width, config.heads, quick=quick, causal=False) for _ in range(config.layers))
+        self.layers = nn.ModuleList(layers)
+        self.projection = nn.Linear(width, config.projection, bias=False)
+
+    def forward(self, image_BCHW: Tensor) -> Tensor:
+        x_BTD = self.patches(image_BCHW).flatten(2).transpose(1, 2)
+        x_BTD = torch.cat([self.summary.expand(len(x_BTD), 1, -1), x_BTD], dim=1) + self.position.weight
+        x_BTD = self.norm_in(x_BTD)
+        for layer in self.layers:
+            x_BTD = layer(x_BTD)
+        y: Tensor = self.projection(self.norm(x_BTD[:, 0]))
+        return y

@@ -1,0 +1,226 @@
+"""The denoising U-Net of latent diffusion (arXiv:2112.10752): SD 1.x, SD 2.x, SDXL (arXiv:2307.01952) and their kin.
+
+Shape suffixes: B batch, C channels, H W latent pixels, S = H*W, T text tokens, D features.
+"""
+
+import math
+from dataclasses import dataclass, replace
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+@dataclass(frozen=True, slots=True)
+class UNetConfig:
+    channels: tuple[int, ...]  # per level, high to low resolution
+    depth: tuple[int, ...]  # transformer blocks per attention, per level; 0 = no attention there
+    context: int  # width of the text tokens
+    mid_depth: int = 1  # transformer blocks in the middle
+    heads: int = 0  # attention heads at every level; 0 = as many as fit `head_width`
+    head_width: int = 64
+    blocks: int = 2  # residual blocks per level; the decoder has one more
+    vector: int = 0  # width of the pooled text and size embedding (SDXL); 0 = none
+    linear: bool = True  # attention's outer projections: linear (SD 2, SDXL) or 1x1 convolutions (SD 1)
+    channels_in: int = 4  # latents, plus what is concatenated: mask and masked latents 9, picture to edit 8
+    channels_out: int = 4
+    groups: int = 32  # of every GroupNorm
+
+
+SD1 = UNetConfig((320, 640, 1280, 1280), (1, 1, 1, 0), 768, heads=8, linear=False)
+SD1_INPAINT, SD1_EDIT = replace(SD1, channels_in=9), replace(SD1, channels_in=8)
+SD2 = UNetConfig((320, 640, 1280, 1280), (1, 1, 1, 0), 1024)
+SD2_INPAINT = replace(SD2, channels_in=9)
+SDXL = UNetConfig((320, 640, 1280), (0, 2, 10), 2048, mid_depth=10, vector=2816)
+SDXL_REFINER = UNetConfig((384, 768, 1536, 1536), (0, 4, 4, 0), 1280, mid_depth=4, vector=2560)
+
+
+def sinusoid(t_B: Tensor, width: int) -> Tensor:
+    """Fourier features of numbers (B,) -> (B, width), cosines first (arXiv:1706.03762, 3.5)."""
+    half = width // 2
+    frequency = torch.exp(-math.log(10_000) * torch.arange(half, device=t_B.device) / half)
+    angle = t_B.float()[:, None] * frequency
+    return torch.cat([angle.cos(), angle.sin()], dim=-1)
+
+
+class ResBlock(nn.Module):
+    def __init__(self, cin: int, cout: int, embedding: int, groups: int):
+        super().__init__()
+        self.norm1, self.conv1 = nn.GroupNorm(groups, cin), nn.Conv2d(cin, cout, 3, padding=1)
+        self.time = nn.Linear(embedding, cout)
+        self.norm2, self.conv2 = nn.GroupNorm(groups, cout), nn.Conv2d(cout, cout, 3, padding=1)
+        self.skip = nn.Conv2d(cin, cout, 1) if cin != cout else nn.Identity()
+
+    def forward(self, x_BCHW: Tensor, emb_BD: Tensor) -> Tensor:
+        h: Tensor = self.conv1(F.silu(self.norm1(x_BCHW)))
+        h = h + self.time(F.silu(emb_BD))[:, :, None, None]
+        h = self.conv2(F.silu(self.norm2(h)))
+        y: Tensor = self.skip(x_BCHW) + h
+        return y
+
+
+class Attention(nn.Module):
+    def __init__(self, width: int, heads: int, context: int):
+        super().__init__()
+        self.heads = heads
+        self.q = nn.Linear(width, width, bias=False)
+        self.k, self.v = (nn.Linear(context, width, bias=False) for _ in range(2))
+        self.out = nn.Linear(width, width)
+
+    def forward(self, x_BSD: Tensor, ctx_BTD: Tensor) -> Tensor:
+        projected = self.q(x_BSD), self.k(ctx_BTD), self.v(ctx_BTD)
+        q, k, v = (p.unflatten(-1, (self.heads, -1)).transpose(1, 2) for p in projected)
+        y = F.scaled_dot_product_attention(q, k, v)
+        out: Tensor = self.out(y.transpose(1, 2).flatten(2))
+        return out
+
+
+class GEGLU(nn.Module):
+    """A gated MLP (arXiv:2002.05202)."""
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.up, self.down = nn.Linear(width, 8 * width), nn.Linear(4 * width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        value, gate = self.up(x).chunk(2, dim=-1)
+        y: Tensor = self.down(value * F.gelu(gate))
+        return y
+
+
+class TransformerBlock(nn.Module):
+    def __init__(self, width: int, heads: int, context: int):
+        super().__init__()
+        self.norm1, self.self_attn = nn.LayerNorm(width), Attention(width, heads, width)
+        self.norm2, self.cross_attn = nn.LayerNorm(width), Attention(width, heads, context)
+        self.norm3, self.mlp = nn.LayerNorm(width), GEGLU(width)
+
+    def forward(self, x_BSD: Tensor, ctx_BTD: Tensor) -> Tensor:
+        h = self.norm1(x_BSD)
+        x_BSD = x_BSD + self.self_attn(h, h)
+        x_BSD = x_BSD + self.cross_attn(self.norm2(x_BSD), ctx_BTD)
+        y: Tensor = x_BSD + self.mlp(self.norm3(x_BSD))
+        return y
+
+
+class SpatialTransformer(nn.Module):
+    def __init__(self, width: int, depth: int, c: UNetConfig):
+        super().__init__()
+        heads = c.heads or width // c.head_width
+        self.linear = c.linear
+        self.norm = nn.GroupNorm(c.groups, width, eps=1e-6)
+        self.proj_in, self.proj_out = (
+            nn.Linear(width, width) if c.linear else nn.Conv2d(width, width, 1) for _ in range(2)
+        )
+        self.blocks = nn.ModuleList(TransformerBlock(width, heads, c.context) for _ in range(depth))
+
+    def forward(self, x_BCHW: Tensor, ctx_BTD: Tensor) -> Tensor:
+        h = self.norm(x_BCHW)
+        h = h if self.linear else self.proj_in(h)
+        h_BSD = h.flatten(2).transpose(1, 2)
+        h_BSD = self.proj_in(h_BSD) if self.linear else h_BSD
+        for block in self.blocks:
+            h_BSD = block(h_BSD, ctx_BTD)
+        h_BSD = self.proj_out(h_BSD) if self.linear else h_BSD
+        h = h_BSD.transpose(1, 2).reshape(x_BCHW.shape)
+        return x_BCHW + (h if self.linear else self.proj_out(h))
+
+
+class Stage(nn.Module):
+    """One entry of the encoder or decoder: a residual block and attention, or a change of resolution or both."""
+
+    def __init__(
+        self,
+        *,
+        conv: nn.Module | None = None,
+        res: nn.Module | None = None,
+        attn: nn.Module | None = None,
+        down: nn.Module | None = None,
+        up: nn.Module | None = None,
+    ):
+        super().__init__()
+        self.conv, self.res, self.attn, self.down, self.up = conv, res, attn, down, up
+
+    def forward(self, x: Tensor, emb: Tensor, ctx: Tensor, size: torch.Size | None = None) -> Tensor:
+        if self.conv is not None:
+            x = self.conv(x)
+        if self.res is not None:
+            x = self.res(x, emb)
+        if self.attn is not None:
+            x = self.attn(x, ctx)
+        if self.down is not None:
+            x = self.down(x)
+        if self.up is not None:
+            x = self.up(F.interpolate(x, size=size))  # doubles, or one less where the encoder rounded up
+        return x
+
+
+class UNet(nn.Module):
+    """Noisy latents (B, C, H, W), timesteps (B,), text tokens (B, T, D), vector (B, V) -> prediction (B, C, H, W)."""
+
+    def __init__(self, config: UNetConfig):
+        super().__init__()
+        self.config, c = config, config
+        base, width, emb = c.channels[0], c.channels[-1], 4 * c.channels[0]
+        self.time_mlp = _mlp(base, emb)
+        self.vector_mlp = _mlp(c.vector, emb) if c.vector else None
+
+        encoder, widths = _encoder(c)
+        self.encoder = nn.ModuleList(encoder)
+        self.mid_in = ResBlock(width, width, emb, c.groups)
+        self.mid_attn = SpatialTransformer(width, c.mid_depth, c) if c.mid_depth else None
+        self.mid_out = ResBlock(width, width, emb, c.groups)
+        self.decoder = nn.ModuleList(_decoder(c, widths))
+        self.norm_out = nn.GroupNorm(c.groups, base)
+        self.conv_out = nn.Conv2d(base, c.channels_out, 3, padding=1)
+
+    def forward(self, x_BCHW: Tensor, t_B: Tensor, ctx_BTD: Tensor, vec_BD: Tensor | None = None) -> Tensor:
+        emb = self.time_mlp(sinusoid(t_B, self.config.channels[0]).to(x_BCHW.dtype))
+        if self.vector_mlp is not None:
+            emb = emb + self.vector_mlp(vec_BD)
+        x, skips = x_BCHW, []
+        for stage in self.encoder:
+            skips.append(x := stage(x, emb, ctx_BTD))
+        x = self.mid_in(x, emb)
+        x = self.mid_attn(x, ctx_BTD) if self.mid_attn is not None else x
+        x = self.mid_out(x, emb)
+        for stage in self.decoder:
+            x = torch.cat([x, skips.pop()], dim=1)
+            x = stage(x, emb, ctx_BTD, skips[-1].shape[-2:] if skips else None)
+        y: Tensor = self.conv_out(F.silu(self.norm_out(x)))
+        return y
+
+
+def _mlp(cin: int, width: int) -> nn.Sequential:
+    return nn.Sequential(nn.Linear(cin, width), nn.SiLU(), nn.Linear(width, width))
+
+
+def _encoder(c: UNetConfig) -> tuple[list[Stage], list[int]]:
+    """The stages, and the width of each one's output, which the decoder takes back in reverse."""
+    emb = 4 * c.channels[0]
+    stages, widths = [Stage(conv=nn.Conv2d(c.channels_in, c.channels[0], 3, padding=1))], [c.channels[0]]
+    for level, (cin, width) in enumerate(pairwise([c.channels[0], *c.channels])):
+        if level:
+            stages.append(Stage(down=nn.Conv2d(cin, cin, 3, stride=2, padding=1)))
+            widths.append(cin)
+        for i in range(c.blocks):
+            res = ResBlock(width if i else cin, width, emb, c.groups)
+            attn = SpatialTransformer(width, c.depth[level], c) if c.depth[level] else None
+            stages.append(Stage(res=res, attn=attn))
+            widths.append(width)
+    return stages, widths
+
+
+def _decoder(c: UNetConfig, widths: list[int]) -> list[Stage]:
+    emb, cin, widths = 4 * c.channels[0], c.channels[-1], list(widths)
+    stages = []
+    for level in reversed(range(len(c.channels))):
+        width, depth = c.channels[level], c.depth[level]
+        for i in range(c.blocks + 1):
+            res = ResBlock(cin + widths.pop(), width, emb, c.groups)
+            attn = SpatialTransformer(width, depth, c) if depth else None
+            up = nn.Conv2d(width, width, 3, padding=1) if level and i == c.blocks else None
+            stages.append(Stage(res=res, attn=attn, up=up))
+            cin = width
+    return stages

@@ -1,0 +1,39 @@
+"""Files that are either whole or absent, also after a crash or a power cut."""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+
+def sync(path: Path) -> None:
+    """Forces a file or a folder's entries to the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def durable_write(path: Path, write: Callable[[Path], None], *, overwrite: bool = True) -> None:
+    """Calls `write` with a temporary path beside `path`, then moves the result into place in one step.
+
+    `write` may make a file or a folder. Raises FileExistsError if `path` exists and `overwrite` is off; whatever
+    goes wrong, `path` keeps its old content and no temporary file stays.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    scratch = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    try:
+        target = scratch / path.name
+        write(target)
+        inside = sorted(target.rglob("*"), reverse=True) if target.is_dir() else []
+        for item in [*inside, target]:
+            sync(item)
+        if overwrite or target.is_dir():
+            os.replace(target, path)
+        else:
+            os.link(target, path)  # unlike a check followed by a rename, this cannot lose a race
+        sync(path.parent)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)

@@ -1,0 +1,115 @@
+"""Training the KL autoencoder: reconstruction, a small KL term and a patch discriminator (arXiv:2112.10752, G.3)."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..data.pictures import Pictures
+from ..models.vae import VAE
+from . import checkpoint
+from .contact_sheet import contact_sheet
+from .randomness import generator
+
+
+@dataclass(frozen=True, kw_only=True)
+class Objective:
+    crop: int = 64  # pixels; the network is convolutional, so crops teach as much as whole pictures at less cost
+    kl: float = 1e-5  # per latent, against a pixel loss that is a mean
+    edges: float = 1.0  # weight of the picture-gradient difference (arXiv:1511.05440), which keeps outlines sharp
+    adversary: float = 0.2  # largest weight of the adversarial term
+    adversary_from: int = 2000  # step at which the discriminator joins
+
+
+class Discriminator(nn.Sequential):
+    """Scores overlapping patches of a picture as real (> 0) or made (< 0): PatchGAN, arXiv:1611.07004."""
+
+    def __init__(self, width: int = 32):
+        def down(cin: int, cout: int) -> nn.Sequential:
+            return nn.Sequential(nn.Conv2d(cin, cout, 4, 2, 1), nn.GroupNorm(8, cout), nn.LeakyReLU(0.2))
+
+        first = nn.Conv2d(3, width, 4, 2, 1), nn.LeakyReLU(0.2)
+        deeper = down(width, 2 * width), down(2 * width, 4 * width)
+        super().__init__(*first, *deeper, nn.Conv2d(4 * width, 1, 3, padding=1))
+
+
+def gradient_difference(a: Tensor, b: Tensor) -> Tensor:
+    """Mean absolute difference of neighboring-pixel differences, both axes."""
+    d = a - b
+    return d.diff(dim=-1).abs().mean() + d.diff(dim=-2).abs().mean()
+
+
+class AutoencoderRecipe:
+    def __init__(self, vae: VAE, pictures: Pictures, batch: int, seed: int, objective: Objective, previews: Pictures):
+        self.trained = vae
+        self.pictures, self.batch, self.seed, self.objective = pictures, batch, seed, objective
+        self.previews = previews
+        self.discriminator = Discriminator().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.adversary = torch.optim.AdamW(self.discriminator.parameters(), 3e-4, (0.5, 0.9), fused=True)
+        self.seen: tuple[Tensor, Tensor] | None = None  # this step's real and made pictures
+
+    def loss(self, step: int) -> tuple[Tensor, dict[str, float]]:
+        o, vae = self.objective, self.trained
+        real = self._crops(step)
+        mean, logvar = vae.posterior(real)
+        noise = torch.randn(mean.shape, generator=generator(self.seed, "posterior", step))
+        made = vae.decode((mean + torch.exp(0.5 * logvar) * noise) * vae.config.scale)
+        pixel, edges = F.l1_loss(made, real), gradient_difference(made, real)
+        kl = 0.5 * (mean.square() + logvar.exp() - 1 - logvar).sum(dim=(1, 2, 3)).mean() / mean[0, 0].numel()
+        reconstruction = pixel + o.edges * edges
+        total = reconstruction + o.kl * kl
+        figures = {"pixel": pixel.item(), "edges": edges.item(), "kl": kl.item()}
+        if step >= o.adversary_from:
+            realism = -self.discriminator(made).mean()
+            weight = o.adversary * self._balance(reconstruction, realism)
+            total = total + weight * realism
+            figures |= {"realism": realism.item(), "weight": weight.item()}
+            self.seen = (real, made.detach())
+        return total, figures
+
+    def _balance(self, reconstruction: Tensor, realism: Tensor) -> Tensor:
+        """The adaptive weight of arXiv:2012.09841, eq. 7: equal gradients of both terms at the last layer."""
+        last = self.trained.decoder.conv_out.weight
+        a = torch.autograd.grad(reconstruction, last, retain_graph=True)[0].norm()
+        b = torch.autograd.grad(realism, last, retain_graph=True)[0].norm()
+        return (a / (b + 1e-4)).clamp(0, 10).detach()
+
+    def after(self, step: int) -> None:
+        if self.seen is None:
+            return
+        real, made = self.seen
+        hinge = F.relu(1 - self.discriminator(real)).mean() + F.relu(1 + self.discriminator(made)).mean()
+        self.adversary.zero_grad()
+        hinge.backward()  # type: ignore[no-untyped-call]
+        self.adversary.step()
+        self.seen = None
+
+    def extra(self) -> dict[str, Mapping[str, Tensor]]:
+        state = {f"net.{k}": v for k, v in self.discriminator.state_dict().items()}
+        return {"discriminator": state, "adversary": checkpoint.optimizer_tensors(self.adversary)}
+
+    def restore(self, parts: Mapping[str, Mapping[str, Tensor]]) -> None:
+        self.discriminator.load_state_dict({k[4:]: v for k, v in parts["discriminator"].items()})
+        if parts["adversary"]:
+            checkpoint.restore_optimizer(self.adversary, parts["adversary"])
+
+    def sample(self, averaged: nn.Module, path: Path) -> None:
+        """Real pictures above their reconstructions."""
+        assert isinstance(averaged, VAE)
+        real = self.previews.batch(torch.arange(min(16, len(self.previews))))
+        contact_sheet(torch.cat([real, averaged.decode(averaged.encode(real))]), path, columns=len(real))
+
+    def _crops(self, step: int) -> Tensor:
+        rng, size = generator(self.seed, "crops", step), self.objective.crop
+        index = torch.randint(len(self.pictures), (self.batch,), generator=rng)
+        room = self.pictures.pixels.shape[-1] - size + 1
+        corners = torch.randint(room, (self.batch, 2), generator=rng).tolist()
+        flips = (torch.rand(self.batch, generator=rng) < 0.5).tolist()
+        crops = [
+            (p.flip(-1) if flip else p)[:, y : y + size, x : x + size]
+            for p, (y, x), flip in zip(self.pictures.pixels[index], corners, flips, strict=True)
+        ]
+        return torch.stack(crops).float().div_(127.5).sub_(1).to(memory_format=torch.channels_last)

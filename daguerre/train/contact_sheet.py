@@ -1,0 +1,17 @@
+"""Sample pictures of a run as one PNG."""
+
+from pathlib import Path
+
+from PIL import Image
+from torch import Tensor
+
+from ..runtime.durable import durable_write
+
+
+def contact_sheet(pictures: Tensor, path: Path, columns: int) -> None:
+    """Writes pictures (N, 3, H, W) in [-1, 1] row by row."""
+    n, _, height, width = pictures.shape
+    sheet = Image.new("RGB", (columns * width, -(-n // columns) * height), "white")
+    for i, picture in enumerate(pictures.clamp(-1, 1).add(1).mul(127.5).round().byte().permute(0, 2, 3, 1).cpu()):
+        sheet.paste(Image.fromarray(picture.numpy()), (i % columns * width, i // columns * height))
+    durable_write(path, lambda target: sheet.save(target, "PNG"))
