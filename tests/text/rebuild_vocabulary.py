@@ -14,7 +14,6 @@ from daguerre.text.tokenizer import VOCABULARY
 
 MEMBER = "open_clip/bpe_simple_vocab_16e6.txt.gz"
 PUBLISHED_SHA256 = "924691ac288e54409236115652ad4aa250f48203de50a9e4722a6ecd48d6804a"
-TEXT_SHA256 = "685491abbdad36159d094ecdc23bebc0dd53f8d1df35c4d74ef6036db2ba7572"
 LINES = 48_895  # CLIP has 49,408 tokens: these merges after a title line, 512 bytes, start and end
 
 
