@@ -128,7 +128,7 @@ def ports(edges: list[Edge], passed: dict[tuple[Edge, int], float]) -> dict[tupl
 
 
 def route(edge: Edge, found: dict[tuple[Edge, str], float], passed: dict[tuple[Edge, int], float]) -> str:
-    """The path of one edge: curves between rows, straight lines past them, an arrow's length left at the end."""
+    """The path of one edge: curves between rows, straight past them, an arrow's length left at the end."""
     tops = {box.row: (box.y, box.height) for box in boxes().values()}
     x, y = found[edge, "start"], edge.start.y + edge.start.height
     parts = [f"M{x:.0f} {y:.0f}"]
