@@ -73,6 +73,9 @@ def test_nothing_of_a_developers_machine(tracked: list[Path]) -> None:
     assert not found
 
 
-@pytest.mark.parametrize("text", [b"see /root/models", b"pip install --index-url x", b"../shared/data"])
-def test_the_search_for_private_paths(text: bytes) -> None:
-    assert PRIVATE.search(text)
+@pytest.mark.parametrize(
+    ("text", "word"), [("see /{}/models", "root"), ("pip --{}-url x", "index"), ("../{}/data", "shared")]
+)
+def test_the_search_for_private_paths(text: str, word: str) -> None:
+    assert PRIVATE.search(text.format(word).encode())
+    assert not PRIVATE.search(text.format("weights").encode())
