@@ -9,11 +9,13 @@ from rooms import ROOT
 # Runs in a fresh interpreter. Modules themselves are read from .py and .pyc files; that is no side effect.
 WATCHED = """
 import sys
+import threading
 events = []
+threading.Thread.start = lambda thread: events.append(f"start {thread}")
 def watch(event, arguments):
     if event == "open" and ".py" not in str(arguments[0]):
         events.append(f"open {arguments[0]}")
-    elif event.startswith(("_thread.start", "socket.", "subprocess.", "os.mkdir")):
+    elif event.startswith(("socket.", "subprocess.", "os.mkdir")):
         events.append(event)
 sys.addaudithook(watch)
 import daguerre
