@@ -53,7 +53,7 @@ class Checkpoint:
 
     @cached_property
     def sha256(self) -> str:
-        """Of the file's bytes; of a folder, that of its weight files' hashes and names (as `sha256sum` lists them)."""
+        """Of the file; of a folder, that of what `sha256sum` prints for its weight files in order of name."""
         if self.path.is_file():
             return _sha256(self.path)
         lines = (f"{_sha256(file)}  {file.relative_to(self.path).as_posix()}\n" for file in self.files)

@@ -1,0 +1,138 @@
+"""Opens checkpoints of every layout, and takes single networks out of them. Never runs code from a file."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from .checkpoint import Checkpoint, CheckpointError, TensorInfo
+from .identify import Identity
+from .pickle_reader import open_pickle
+from .safetensors_header import read_header
+from .tables import table
+
+FLOATS = torch.float16, torch.bfloat16, torch.float32, torch.float64
+FOLDERS = "unet", "vae", "text_encoder", "text_encoder_2"
+STEMS = "diffusion_pytorch_model", "model", "pytorch_model"
+MAX_JSON = 4 << 20  # bytes
+
+
+def open_checkpoint(path: Path | str, *, variant: str | None = None) -> Checkpoint:
+    """A file or a diffusers folder. `variant` picks a folder's files of that name, such as fp16.
+
+    Only names and shapes are read here; tensors are views of the memory-mapped file. Raises CheckpointError.
+    """
+    path = Path(path)
+    try:
+        return _open_folder(path, variant) if path.is_dir() else _open_file(path)
+    except (OSError, SafetensorError) as fault:
+        raise CheckpointError(path, f"cannot be read: {fault}") from None
+
+
+def read_component(checkpoint: Checkpoint, identity: Identity, name: str) -> dict[str, Tensor]:
+    """The native state dict of the part `unet`, `vae`, `text` or `text2`: views in the file's own dtype.
+
+    Meant for `module.load_state_dict(..., assign=True)`, which then makes no copy of the weights either.
+    """
+    config = identity.config(name)
+    part = next((part for part in identity.parts if part.name == name), None)
+    if config is None or part is None:
+        raise CheckpointError(checkpoint.path, f"there is no {name} in it", remedy="Name a file that has one")
+    state = {}
+    for parameter, source in table(part, config).items():
+        info, fault = checkpoint.tensors.get(source.key), ""
+        if info is None:
+            fault = "the tensor is missing"
+        elif not source.accepts(info.shape):
+            fault = f"the shape is {list(info.shape)}"
+        elif info.dtype not in FLOATS:
+            fault = f"the numbers are of type {str(info.dtype).removeprefix('torch.')}"
+        if fault:
+            expected = f"expected {list(source.stored)} of float16, bfloat16 or float32"
+            remedy = "Get the whole file again, or one that is not quantized"
+            raise CheckpointError(checkpoint.path, f"{fault}; {expected}", key=source.key, remedy=remedy)
+        state[parameter] = source.to_native(checkpoint.tensor(source.key))
+    return state
+
+
+def _open_file(path: Path) -> Checkpoint:
+    with path.open("rb") as file:
+        start = file.read(9)
+    if start.startswith(b"PK\3\4") or (start.startswith(b"\x80") and start[8:] != b"{"):
+        return open_pickle(path)
+    entries, metadata = read_header(path)
+    tensors = {key: TensorInfo(entry.shape, entry.dtype) for key, entry in entries.items()}
+    return Checkpoint(path, tensors, safe_open(path, "pt").get_tensor, (path,), metadata)
+
+
+def _open_folder(folder: Path, variant: str | None) -> Checkpoint:
+    parts = [name for name in FOLDERS if (folder / name).is_dir()] or [""]
+    settings = {part: folder / part / "config.json" for part in parts}
+    settings["model_index"] = folder / "model_index.json"
+    settings["scheduler"] = folder / "scheduler" / "scheduler_config.json"
+    configs = {name: _json(path) for name, path in settings.items() if path.exists()}
+    code = "custom_pipeline" in configs.get("model_index", {}) or any(folder.rglob("*.py"))
+    files: list[Path] = []
+    origins: dict[str, tuple[Checkpoint, str]] = {}
+    for part in parts:
+        for file in _weights(folder / part, variant):
+            files.append(file)
+            opened = _open_file(file)
+            for key in opened.tensors:
+                name = f"{part}/{key}" if part else key
+                if name in origins:
+                    raise CheckpointError(file, "the tensor is in another shard too", key=key)
+                origins[name] = opened, key
+
+    def fetch(name: str) -> Tensor:
+        opened, key = origins[name]
+        return opened.tensor(key)
+
+    tensors = {name: opened.tensors[key] for name, (opened, key) in origins.items()}
+    notes = ("it comes with code of its own, which is not run",) if code else ()
+    return Checkpoint(folder, tensors, fetch, tuple(sorted(files)), configs=configs, notes=notes)
+
+
+def _weights(folder: Path, variant: str | None) -> list[Path]:
+    """The files of one network: whole or in shards, safetensors before pickles, plain ones before fp16."""
+    for suffix in ("safetensors", "bin"):
+        for kind in ("", ".fp16") if variant is None else (f".{variant}",):
+            for stem in STEMS:
+                if (whole := folder / f"{stem}{kind}.{suffix}").exists():
+                    return [whole]
+                if (index := folder / f"{stem}.{suffix}.index{kind}.json").exists():
+                    return list(_shards(index))
+    kind = f" of variant {variant!r}" if variant else ""
+    raise CheckpointError(folder, f"no weights{kind} in this folder", remedy="Download the whole folder")
+
+
+def _shards(index: Path) -> Iterator[Path]:
+    names = _json(index).get("weight_map")
+    if not isinstance(names, dict) or not names:
+        raise CheckpointError(index, "should map tensors to files", key="weight_map")
+    for name in dict.fromkeys(names.values()):
+        if not isinstance(name, str) or not name or Path(name).name != name or "\\" in name:
+            raise CheckpointError(
+                index, f"{name!r:.100} is not the name of a file beside it", key="weight_map"
+            )
+        if not (index.parent / name).is_file():
+            raise CheckpointError(
+                index.parent / name, "this shard is missing", remedy="Download the whole folder"
+            )
+        yield index.parent / name
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        if path.stat().st_size > MAX_JSON:
+            raise ValueError(f"more than {MAX_JSON:,} bytes")
+        values = json.loads(path.read_bytes())
+    except (ValueError, RecursionError) as fault:
+        raise CheckpointError(path, f"is not valid JSON: {fault}", remedy="Download it again") from None
+    if not isinstance(values, dict):
+        raise CheckpointError(path, "should be a JSON object", remedy="Download it again")
+    return values

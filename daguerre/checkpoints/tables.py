@@ -1,0 +1,49 @@
+"""From a network's place in a file to its config, and to the table of all its parameters."""
+
+from typing import Any
+
+import torch
+from torch import nn
+from torch.overrides import TorchFunctionMode
+
+from ..models.clip import CLIPText, CLIPTextConfig
+from ..models.unet import UNet, UNetConfig
+from ..models.vae import VAE, VAEConfig
+from .checkpoint import Checkpoint
+from .keys import clip, unet, vae
+from .layout import Part, Shapes, Source, resolve
+
+Config = UNetConfig | VAEConfig | CLIPTextConfig
+NETWORKS: dict[type, Any] = {
+    UNetConfig: (UNet, unet),
+    VAEConfig: (VAE, vae),
+    CLIPTextConfig: (CLIPText, clip),
+}
+KEYS = {"unet": unet, "vae": vae, "text": clip, "text2": clip}
+
+
+class _WithoutValues(TorchFunctionMode):
+    """Parameters keep no initial values: on the meta device, drawing some would import a compiler, for seconds."""
+
+    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        initial = getattr(function, "__module__", "") == "torch.nn.init"
+        return None if initial else function(*args, **(kwargs or {}))
+
+
+def blank(config: Config) -> nn.Module:
+    """The config's network without memory, for `load_state_dict(read_component(...), assign=True)`."""
+    with torch.device("meta"), _WithoutValues():
+        module: nn.Module = NETWORKS[type(config)][0](config)
+    return module
+
+
+def infer(checkpoint: Checkpoint, part: Part) -> Config:
+    """The network's config as far as shapes show it."""
+    config: Config = KEYS[part.name].infer(Shapes(checkpoint, part), part.layout)
+    return config
+
+
+def table(part: Part, config: Config) -> dict[str, Source]:
+    """Native parameter -> its source, for every parameter of the network."""
+    rules = NETWORKS[type(config)][1].rules(config, part.layout)
+    return resolve(part, rules, {name: tuple(p.shape) for name, p in blank(config).state_dict().items()})
