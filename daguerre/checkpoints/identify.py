@@ -54,17 +54,19 @@ V_STATISTIC = "output_blocks.11.1.transformer_blocks.0.norm1.bias"
 class Description:
     """All that is needed to build a model's networks and to use them as they were trained."""
 
-    family: (
-        str  # sd1, sd2, sdxl, sdxl-refiner, also with -inpaint or -edit; turbo; vae or text if that is all
-    )
+    family: str  # as `structure` names it, or the name of a derived model; vae or text if that is all
     prediction: Literal["epsilon", "v"] = "epsilon"
     zero_snr: bool = False  # trained with a schedule that ends in pure noise (arXiv:2305.08891)
     unet: UNetConfig | None = None
     vae: VAEConfig | None = None
     text: tuple[CLIPTextConfig, ...] = ()
-    unused_layers: int = (
-        0  # of the only text encoder, at its end, that the U-Net was trained without (SD 2: 1)
-    )
+    unused_layers: int = 0  # at the end of the only text encoder, unused in training (SD 2: 1)
+
+    @property
+    def configs(self) -> dict[str, Config]:
+        """By part: unet, vae, text, text2."""
+        named = {"unet": self.unet, "vae": self.vae, **dict(zip(("text", "text2"), self.text, strict=False))}
+        return {name: config for name, config in named.items() if config}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,11 +77,6 @@ class Identity(Description):
     extra: tuple[str, ...] = ()  # keys that nothing here knows
     ignored: Mapping[str, str] = field(default_factory=dict)  # key -> why it is not needed
     notes: tuple[str, ...] = ()
-
-    def config(self, name: str) -> Config | None:
-        """Of the part `unet`, `vae`, `text` or `text2`."""
-        texts = dict(zip(("text", "text2"), self.text, strict=False))
-        return {"unet": self.unet, "vae": self.vae, **texts}.get(name)
 
 
 def identify(checkpoint: Checkpoint, *, weights: Literal["auto", "ema"] = "auto") -> Identity:
@@ -225,9 +222,7 @@ def _account(checkpoint: Checkpoint, identity: Identity) -> Identity:
     """Every key of the checkpoint is used, ignored for a reason, or extra."""
     needed: dict[str, None] = {}
     for part in identity.parts:
-        config = identity.config(part.name)
-        assert config is not None
-        needed.update((source.key, None) for source in table(part, config).values())
+        needed.update((source.key, None) for source in table(part, identity.configs[part.name]).values())
     reasons = [(re.compile(pattern), why) for pattern, why in IGNORED.items()]
     if AVERAGE in identity.parts:
         reasons.insert(0, (re.compile(r"model\.diffusion_model\."), "the weights whose average is taken"))

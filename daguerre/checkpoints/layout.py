@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
+import torch
 from torch import Tensor
 
 from .checkpoint import Checkpoint, CheckpointError
@@ -45,7 +46,14 @@ class Source(NamedTuple):
         """A view of the stored tensor in the native shape."""
         if self.reshape == "transpose":
             return stored.T
-        return stored.chunk(3)[THIRD[self.reshape]] if self.reshape in THIRD else stored.view(self.shape)
+        return stored.chunk(3)[THIRD[self.reshape]] if self.reshape in THIRD else stored.reshape(self.shape)
+
+    def to_stored(self, native: list[Tensor]) -> Tensor:
+        """The tensor of the file, of the one or three native parameters that it holds."""
+        if self.reshape == "transpose":
+            return native[0].T.contiguous()
+        joined = torch.cat(native) if len(native) > 1 else native[0]
+        return joined.reshape(self.stored).contiguous()
 
 
 @dataclass(frozen=True, slots=True)

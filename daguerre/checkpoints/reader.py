@@ -38,12 +38,11 @@ def read_component(checkpoint: Checkpoint, identity: Identity, name: str) -> dic
 
     Meant for `module.load_state_dict(..., assign=True)`, which then makes no copy of the weights either.
     """
-    config = identity.config(name)
     part = next((part for part in identity.parts if part.name == name), None)
-    if config is None or part is None:
+    if part is None:
         raise CheckpointError(checkpoint.path, f"there is no {name} in it", remedy="Name a file that has one")
     state = {}
-    for parameter, source in table(part, config).items():
+    for parameter, source in table(part, identity.configs[name]).items():
         info, fault = checkpoint.tensors.get(source.key), ""
         if info is None:
             fault = "the tensor is missing"

@@ -1,5 +1,7 @@
 """From a network's place in a file to its config, and to the table of all its parameters."""
 
+from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -23,7 +25,7 @@ KEYS = {"unet": unet, "vae": vae, "text": clip, "text2": clip}
 
 
 class _WithoutValues(TorchFunctionMode):
-    """Parameters keep no initial values: on the meta device, drawing some would import a compiler, for seconds."""
+    """No initial values: on the meta device, drawing them would import a compiler, which takes seconds."""
 
     def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         initial = getattr(function, "__module__", "") == "torch.nn.init"
@@ -43,7 +45,8 @@ def infer(checkpoint: Checkpoint, part: Part) -> Config:
     return config
 
 
-def table(part: Part, config: Config) -> dict[str, Source]:
+@lru_cache(maxsize=8)
+def table(part: Part, config: Config) -> Mapping[str, Source]:
     """Native parameter -> its source, for every parameter of the network."""
     rules = NETWORKS[type(config)][1].rules(config, part.layout)
     return resolve(part, rules, {name: tuple(p.shape) for name, p in blank(config).state_dict().items()})

@@ -1,0 +1,127 @@
+"""Writes native state dicts as an ldm single file or a diffusers folder, whole or not at all, bit for bit."""
+
+import json
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from ..models.clip import CLIPTextConfig
+from ..models.unet import UNetConfig
+from ..models.vae import VAEConfig
+from ..runtime.durable import durable_write
+from .checkpoint import CheckpointError
+from .folder_config import (
+    model_index,
+    scheduler_config,
+    text_config,
+    tokenizer_config,
+    unet_config,
+    vae_config,
+)
+from .identify import Description
+from .layout import Part
+from .settings import OURS
+from .tables import Config, table
+
+State = Mapping[str, Tensor]  # native parameter -> values
+FOLDERS = {"unet": "unet", "vae": "vae", "text": "text_encoder", "text2": "text_encoder_2"}
+PREFIXES = {"unet": "model.diffusion_model.", "vae": "first_stage_model."}
+
+
+def write_ldm(
+    path: Path,
+    components: Mapping[str, State],
+    model: Description,
+    metadata: Mapping[str, str] | None = None,
+) -> None:
+    """One safetensors file in the original layout, of native state dicts by part: unet, vae, text, text2.
+
+    What shapes do not show goes into the file's metadata, so that what is read back equals what was written.
+    """
+    large = model.unet is not None and model.unet.vector > 0
+    tensors: dict[str, Tensor] = {}
+    for name, state in components.items():
+        config, part = model.configs[name], Part(name, "ldm", PREFIXES.get(name, ""))
+        if isinstance(config, CLIPTextConfig):  # of the encoders in use, OpenCLIP's are those with plain GELU
+            root = f"conditioner.embedders.{int(name == 'text2')}" if large else "cond_stage_model"
+            openclip = config.activation == "gelu"
+            place = f"{root}.model." if openclip else f"{root}.transformer."
+            part = Part(name, "openclip" if openclip else "hf", place)
+        tensors |= _stored(path, part, config, state)
+    marks = {"v_pred": large and model.prediction == "v", "ztsnr": large and model.zero_snr}
+    tensors |= {mark: torch.empty(0) for mark, holds in marks.items() if holds}  # as other programs know them
+    described = {field.name: getattr(model, field.name) for field in fields(Description)}
+    described |= {name: asdict(config) for name, config in model.configs.items()}
+    noted = {**(metadata or {}), "format": "pt", OURS: json.dumps(described)}
+    durable_write(path, lambda target: save_file(tensors, target, noted))
+
+
+def write_diffusers(
+    folder: Path,
+    components: Mapping[str, State],
+    model: Description,
+    tokenizer_files: Mapping[str, bytes] | None = None,
+) -> None:
+    """A new folder for diffusers' `from_pretrained`. `tokenizer_files`: CLIP's vocabulary by file name."""
+    if folder.exists():
+        raise CheckpointError(folder, "exists already", remedy="Name a new folder")
+    durable_write(folder, lambda target: _write_folder(target, components, model, tokenizer_files or {}))
+
+
+def _write_folder(
+    folder: Path, components: Mapping[str, State], model: Description, tokenizer_files: Mapping[str, bytes]
+) -> None:
+    if model.unet is None or components.keys() != model.configs.keys() or not model.text or not model.vae:
+        raise CheckpointError(folder, "not written: a pipeline needs U-Net, VAE and text encoder")
+    index = model_index(model, tokenizers=bool(tokenizer_files))
+    refiner = index["text_encoder"] == [None, None]
+    for name, state in components.items():
+        config, part = (
+            model.configs[name],
+            FOLDERS["text2" if refiner else name] if name == "text" else FOLDERS[name],
+        )
+        match config:
+            case UNetConfig():
+                described = unet_config(config, model.text)
+            case VAEConfig():
+                described = vae_config(config)
+            case CLIPTextConfig():
+                described = text_config(config, config.layers - model.unused_layers)
+                vocabulary = part.replace("text_encoder", "tokenizer")
+                if tokenizer_files:
+                    _write_json(folder / vocabulary / "tokenizer_config.json", tokenizer_config(config))
+                for file, content in tokenizer_files.items():
+                    (folder / vocabulary / file).write_bytes(content)
+        _write_json(folder / part / "config.json", described)
+        layout, stem = (
+            ("hf", "model") if name.startswith("text") else ("diffusers", "diffusion_pytorch_model")
+        )
+        tensors = _stored(folder, Part(name, layout), config, state)
+        save_file(tensors, folder / part / f"{stem}.safetensors", {"format": "pt"})
+    _write_json(folder / "scheduler" / "scheduler_config.json", scheduler_config(model))
+    _write_json(folder / "model_index.json", index)
+
+
+def _stored(path: Path, part: Part, config: Config, state: State) -> dict[str, Tensor]:
+    """The network's tensors by their names and in their shapes in the file."""
+    sources, holders = table(part, config), defaultdict[str, list[str]](list)
+    for name in sources.keys() | state.keys():
+        if name not in sources or name not in state or tuple(state[name].shape) != sources[name].shape:
+            raise CheckpointError(path, f"not written: this is no state of {config}", key=name)
+    for name, source in sources.items():
+        holders[source.key].append(name)
+    return {
+        key: sources[names[0]].to_stored([state[name].detach().cpu() for name in names])
+        for key, names in holders.items()
+    }
+
+
+def _write_json(path: Path, values: Mapping[str, Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(values, indent=2, sort_keys=True) + "\n")
