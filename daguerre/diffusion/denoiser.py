@@ -11,12 +11,12 @@ class Cond(NamedTuple):
 
     tokens: Tensor  # (B, T, D) text features for cross-attention
     vector: Tensor | None = None  # (B, V) pooled text and size embedding
-    concat: Tensor | None = None  # (B, C, H, W) channels that inpainting and editing networks see beside the latents
+    concat: Tensor | None = None  # (B, C, H, W) channels beside the latents: inpainting and editing networks
 
 
 class Denoiser(Protocol):
     def __call__(self, x: Tensor, sigma: Tensor, cond: Cond) -> Tensor:
-        """Noisy latents (B, C, H, W) at noise level sigma, a scalar or (B,) -> estimate of the clean latents."""
+        """Noisy latents (B, C, H, W) at noise level sigma, scalar or (B,) -> estimate of clean latents."""
 
 
 class Process(Protocol):
@@ -38,12 +38,15 @@ class Step(NamedTuple):
     x0: Tensor  # the estimate the step was made with: a free preview
 
 
+Steps = Iterator[Step]
+
+
 class Sampler(Protocol):
     """A generator function over steps: progress, preview and cancel are the caller iterating or stopping."""
 
     def __call__(
-        self, denoise: Denoiser, x: Tensor, sigmas: Tensor, cond: Cond, *, process: Process, noise: NoiseSource
-    ) -> Iterator[Step]: ...
+        self, denoise: Denoiser, x: Tensor, sigmas: Tensor, cond: Cond, process: Process, noise: NoiseSource
+    ) -> Steps: ...
 
 
 def spread(value: Tensor, x: Tensor) -> Tensor:

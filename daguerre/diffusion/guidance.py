@@ -1,0 +1,68 @@
+"""Guidance: Denoisers made of Denoisers."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .denoiser import Cond, Denoiser, spread
+
+
+@dataclass(frozen=True)
+class ClassifierFree:
+    """Away from the negative condition: arXiv:2207.12598, equation 6, with scale = 1 + w."""
+
+    inner: Denoiser
+    negative: Cond
+    scale: float  # 1 = the bare inner denoiser
+    batched: bool = True  # both conditions in one call of 2B pictures; False needs half the memory
+
+    def __call__(self, x: Tensor, sigma: Tensor, cond: Cond) -> Tensor:
+        if self.scale == 1:
+            return self.inner(x, sigma, cond)
+        positive, negative = self.estimates(x, sigma, cond)
+        return negative + self.scale * (positive - negative)
+
+    def estimates(self, x: Tensor, sigma: Tensor, cond: Cond) -> tuple[Tensor, Tensor]:
+        """Under the positive and the negative condition; in two calls where their shapes differ."""
+        pairs = list(zip(cond, self.negative, strict=True))
+        if not self.batched or any(getattr(a, "shape", None) != getattr(b, "shape", None) for a, b in pairs):
+            return self.inner(x, sigma, cond), self.inner(x, sigma, self.negative)
+        both = Cond._make(None if a is None or b is None else torch.cat([a, b]) for a, b in pairs)
+        sigma = sigma.repeat(2) if sigma.ndim else sigma
+        positive, negative = self.inner(torch.cat([x, x]), sigma, both).chunk(2)
+        return positive, negative
+
+
+@dataclass(frozen=True)
+class Rescaled:
+    """Guidance with the contrast of the positive prediction: arXiv:2305.08891, section 3.4.
+
+    Rescaled is the output of the network, (x0 - c_skip * x) / c_out, where c_out cancels.
+    """
+
+    guidance: ClassifierFree
+    share: float  # 0 = plain guidance, 1 = all of the contrast restored
+    c_skip: Callable[[Tensor], Tensor]
+
+    def __call__(self, x: Tensor, sigma: Tensor, cond: Cond) -> Tensor:
+        skip, axes = spread(self.c_skip(sigma), x) * x, tuple(range(1, x.ndim))
+        positive, negative = (x0 - skip for x0 in self.guidance.estimates(x, sigma, cond))
+        guided = negative + self.guidance.scale * (positive - negative)
+        ratio = positive.std(axes, keepdim=True) / guided.std(axes, keepdim=True)
+        return skip + guided * (self.share * ratio + 1 - self.share)
+
+
+@dataclass(frozen=True)
+class Interval:
+    """Guided at noise levels in [low, high] only: arXiv:2404.07724."""
+
+    guided: Denoiser
+    bare: Denoiser
+    low: float
+    high: float
+
+    def __call__(self, x: Tensor, sigma: Tensor, cond: Cond) -> Tensor:
+        inside = ((self.low <= sigma) & (sigma <= self.high)).all()
+        return self.guided(x, sigma, cond) if inside else self.bare(x, sigma, cond)

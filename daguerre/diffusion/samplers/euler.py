@@ -1,0 +1,58 @@
+"""Samplers along (x - x0) / sigma: the slope of variance exploding and of rectified flow alike."""
+
+from itertools import pairwise
+
+from torch import Tensor
+
+from ..denoiser import Cond, Denoiser, Process, Step, Steps
+from ..denoiser import NoiseSource as Noise
+from ..process import renewal
+
+
+def euler(denoise: Denoiser, x: Tensor, sigmas: Tensor, cond: Cond, process: Process, noise: Noise) -> Steps:
+    """arXiv:2206.00364, algorithm 1 without lines 6 to 8."""
+    for i, (a, b) in enumerate(pairwise(sigmas)):
+        x0 = denoise(x, a, cond)
+        x = x + (b - a) * (x - x0) / a
+        yield Step(i, a, x, x0)
+
+
+def heun(denoise: Denoiser, x: Tensor, sigmas: Tensor, cond: Cond, process: Process, noise: Noise) -> Steps:
+    """arXiv:2206.00364, algorithm 1."""
+    for i, (a, b) in enumerate(pairwise(sigmas)):
+        x0 = denoise(x, a, cond)
+        slope = (x - x0) / a
+        if b > 0:
+            ahead = x + (b - a) * slope
+            slope = (slope + (ahead - denoise(ahead, b, cond)) / b) / 2
+        x = x + (b - a) * slope
+        yield Step(i, a, x, x0)
+
+
+def euler_ancestral(
+    denoise: Denoiser, x: Tensor, sigmas: Tensor, cond: Cond, process: Process, noise: Noise, eta: float = 1.0
+) -> Steps:
+    """Euler to below the next level, then new noise up to it: arXiv:2010.02502, equation 12."""
+    for i, (a, b) in enumerate(pairwise(sigmas)):
+        x0 = denoise(x, a, cond)
+        down, up = renewal(process, a, b, eta)
+        x = process.alpha(b) * x0 + down * (x - process.alpha(a) * x0) / a
+        x = x + up * noise(a, b) if up > 0 else x
+        yield Step(i, a, x, x0)
+
+
+def ddim(
+    denoise: Denoiser, x: Tensor, sigmas: Tensor, cond: Cond, process: Process, noise: Noise, eta: float = 0.0
+) -> Steps:
+    """arXiv:2010.02502, equation 12, yielding x in the paper's scale: alpha^2 + sigma^2 = 1."""
+    steps = euler_ancestral(denoise, x, sigmas, cond, process, noise, eta)
+    for step, b in zip(steps, sigmas[1:], strict=True):
+        yield step._replace(x=step.x / (process.alpha(b) ** 2 + b**2).sqrt())
+
+
+def lcm(denoise: Denoiser, x: Tensor, sigmas: Tensor, cond: Cond, process: Process, noise: Noise) -> Steps:
+    """Multistep consistency sampling: arXiv:2303.01469, algorithm 1; of latents: arXiv:2310.04378."""
+    for i, (a, b) in enumerate(pairwise(sigmas)):
+        x0 = denoise(x, a, cond)
+        x = process.alpha(b) * x0 + b * noise(a, b) if b > 0 else x0
+        yield Step(i, a, x, x0)
