@@ -1,11 +1,12 @@
 """What a user can ask for. The command line, the record inside a picture and the library share these types."""
 
 from dataclasses import dataclass, fields
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, get_args
 
 RANDOM_SEED = -1
 MAX_SEED = 2**32 - 1
 MAX_PROMPT = 20_000  # characters
+Emphasis = Literal["original", "no norm", "ignore", "none"]
 # Smallest and largest value of each number; the only place where limits are written down.
 LIMITS: dict[str, tuple[float, float]] = {
     "steps": (1, 1000),
@@ -40,7 +41,7 @@ class TextToImage:
     height: int = 512
     count: int = 1
     clip_skip: int = 1  # 1 = the text encoder's last layer, 2 = the one before
-    emphasis: Literal["original", "no norm", "ignore", "none"] = "original"  # how word weights are applied
+    emphasis: Emphasis = "original"  # how word weights are applied
 
     def __post_init__(self) -> None:
         for name, (low, high) in LIMITS.items():
@@ -52,9 +53,11 @@ class TextToImage:
         for name in ("width", "height"):
             if getattr(self, name) % 8:
                 raise RequestError(f"{name} is {getattr(self, name)}; it must be a multiple of 8")
-        for name in ("prompt", "negative_prompt"):
-            if len(getattr(self, name)) > MAX_PROMPT:
-                raise RequestError(f"{name} has more than {MAX_PROMPT} characters; shorten it")
+        for name in ("prompt", "negative_prompt", "sampler", "schedule"):
+            if not isinstance(getattr(self, name), str) or len(getattr(self, name)) > MAX_PROMPT:
+                raise RequestError(f"{name} must be a text of at most {MAX_PROMPT} characters")
+        if self.emphasis not in get_args(Emphasis):
+            raise RequestError(f"emphasis is {self.emphasis!r}; choose one of {', '.join(get_args(Emphasis))}")
         start, end = self.guidance_interval
         if not 0 <= start <= end <= 1:
             raise RequestError(f"guidance_interval is {start, end}; it must be two shares with 0 <= start <= end <= 1")

@@ -1,0 +1,33 @@
+"""Errors as a user should see them: one sentence, an exit code, no traceback."""
+
+import logging
+import os
+import traceback
+
+FAILED, UNUSABLE = 1, 2
+log = logging.getLogger(__name__)
+
+
+class Failure(Exception):
+    """A command cannot go on."""
+
+    def __init__(self, message: str, code: int = FAILED):
+        super().__init__(message)
+        self.code = code
+
+
+def friendly(error: Exception) -> Failure:
+    """What to tell about an error; with DAGUERRE_DEBUG set, the traceback goes to standard error as well."""
+    if os.environ.get("DAGUERRE_DEBUG"):
+        traceback.print_exception(error)
+    if isinstance(error, ValueError):  # requests and files that cannot be used: their messages say what to do
+        return Failure(str(error), UNUSABLE)
+    if isinstance(error, FileNotFoundError) and error.filename is not None:
+        return Failure(f"{error.filename}: there is no such file or folder", UNUSABLE)
+    if isinstance(error, MemoryError) or "not enough memory" in str(error) or "out of memory" in str(error):
+        return Failure(f"out of memory ({error}); try --low-memory, or a smaller --size")
+    if isinstance(error, OSError):
+        return Failure(str(error))
+    if isinstance(error, ModuleNotFoundError | ArithmeticError):
+        return Failure(str(error))
+    return Failure(f"{type(error).__name__}: {error} (set DAGUERRE_DEBUG=1 to see where)")

@@ -1,0 +1,57 @@
+"""Pictures to files: names that overwrite nothing, files that are whole or absent."""
+
+import re
+from collections.abc import Iterator, Sequence
+from itertools import count
+from math import ceil, sqrt
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from PIL import Image
+
+from ..provenance import png
+from ..runtime.durable import durable_write
+
+if TYPE_CHECKING:
+    from ..generate.text_to_image import Picture
+
+
+def slug(prompt: str) -> str:
+    """The beginning of a prompt as part of a file name."""
+    words = re.sub(r"[^\w]+", "-", prompt.lower()).strip("-_")
+    return words[:50].rstrip("-_") or "picture"
+
+
+def save_picture(picture: "Picture", wanted: Path) -> Path:
+    """Writes the picture with its record; takes the first free of NAME.png, NAME-2.png, NAME-3.png ..."""
+    return _save(png.encode(picture.image, picture.record), wanted)
+
+
+def save_grid(pictures: Sequence["Picture"], wanted: Path) -> Path:
+    """All pictures in one, as square as they go, with the record of the first."""
+    columns = ceil(sqrt(len(pictures)))
+    width, height = pictures[0].image.size
+    grid = Image.new("RGB", (columns * width, ceil(len(pictures) / columns) * height), "white")
+    for i, picture in enumerate(pictures):
+        grid.paste(picture.image, (i % columns * width, i // columns * height))
+    return _save(png.encode(grid, pictures[0].record), wanted)
+
+
+def _save(data: bytes, wanted: Path) -> Path:
+    def write(target: Path) -> None:
+        target.write_bytes(data)
+
+    for path in _names(wanted):
+        if not path.exists():
+            try:
+                durable_write(path, write, overwrite=False)
+            except FileExistsError:
+                continue  # another process was faster
+            return path
+    raise AssertionError("unreachable: there is always another name")
+
+
+def _names(wanted: Path) -> Iterator[Path]:
+    yield wanted
+    for n in count(2):
+        yield wanted.with_stem(f"{wanted.stem}-{n}")

@@ -1,0 +1,41 @@
+"""The command `daguerre`. Commands are named by their place and imported when they are used, so help is instant."""
+
+import logging
+import sys
+
+from cyclopts import App
+
+from .. import __version__
+from .exit import Failure, friendly
+
+app = App(name="daguerre", help="The whole of Stable Diffusion: type a prompt, get a picture.", version=__version__)
+app.command("daguerre.cli.generate:generate", name="generate", help="Draw pictures from a prompt.")
+app.command("daguerre.cli.pictures:show", name="show", help="Print how a picture was made.")
+app.command("daguerre.cli.pictures:reproduce", name="reproduce", help="Draw a picture again, pixel for pixel.")
+app.command("daguerre.cli.train:train", name="train", help="Train the built-in model from captioned pictures.")
+
+checkpoint = App(name="checkpoint", help="Look into model files and convert them.")
+checkpoint.command("daguerre.cli.checkpoint:inspect", name="inspect", help="Tell what a model file holds.")
+checkpoint.command("daguerre.cli.checkpoint:convert", name="convert", help="Write a model in another layout.")
+app.command(checkpoint)
+
+models = App(name="models", help="Fetch and list models.")
+models.command("daguerre.cli.models:pull", name="pull", help="Download a model from the Hugging Face Hub.")
+models.command("daguerre.cli.models:show_all", name="list", help="List the models on this machine.")
+app.command(models)
+
+
+def main() -> None:
+    """Exit codes: 0 done, 1 failed, 2 the request or a file is unusable, 130 interrupted."""
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
+    try:
+        app()
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except Failure as failure:
+        print(f"daguerre: {failure}", file=sys.stderr)
+        sys.exit(failure.code)
+    except Exception as error:
+        failure = friendly(error)
+        print(f"daguerre: {failure}", file=sys.stderr)
+        sys.exit(failure.code)

@@ -1,0 +1,102 @@
+"""`daguerre show` and `daguerre reproduce`: what a picture says of itself, and the proof of it."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from ..provenance import png
+from ..provenance.record import Record, differences
+from .exit import FAILED, UNUSABLE, Failure
+from .files import save_picture
+from .models import resolve
+
+
+def show(picture: Path, /, *, json_lines: Annotated[bool, Parameter(name="--json", negative="")] = False) -> None:
+    """Print how a picture was made.
+
+    Parameters
+    ----------
+    picture
+        A PNG made by daguerre or by another tool that writes A1111's text.
+    json_lines
+        Print our own record as one JSON object.
+    """
+    record, infotext = png.read(picture)
+    if json_lines:
+        print(_record(picture, record).to_json())
+        return
+    if record is None and infotext is None:
+        raise Failure(f"{picture}: this picture does not say how it was made", UNUSABLE)
+    print(infotext or "")
+    if record is not None:
+        print()
+        for name, value in json.loads(record.to_json()).items():
+            if name != "request":
+                shown = ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else value
+                print(f"{name:14} {shown}")
+
+
+def reproduce(
+    picture: Path,
+    /,
+    *,
+    model: str | None = None,
+    vae: Path | None = None,
+    device: str | None = None,
+    out: Path | None = None,
+) -> None:
+    """Draw a picture again from its record; says what differs if the pixels do.
+
+    Parameters
+    ----------
+    picture
+        A PNG that daguerre made.
+    model
+        Where the model is now, if it has moved; its hash decides whether it is the same.
+    vae
+        Where the separate VAE is now, if there was one.
+    device
+        Where to draw; the kind of device that the record names by default.
+    out
+        Also save the new picture here.
+    """
+    then = _record(picture, png.read(picture)[0])
+    from ..families.loading import load_model
+    from ..generate.text_to_image import Picture, text_to_image
+    from .progress import Progress
+
+    loaded = load_model(
+        resolve(model or then.model),
+        vae=vae or (Path(then.vae) if then.vae else None),
+        family=then.family,
+        prediction=then.prediction,
+        device=device or then.device,
+        dtype=then.dtype,
+        low_memory=then.mode == "low memory",
+    )
+    if loaded.sha256 != then.model_sha256:
+        print(f"another model: sha256 {then.model_sha256[:10]} then, {loaded.sha256[:10]} now")
+    now: Picture | None = None
+    request = then.again()
+    with Progress(request.steps, 1, quiet=False) as progress:
+        for event in text_to_image(loaded, request):
+            if isinstance(event, Picture):
+                now = event
+            else:
+                progress.step(0, event.i)
+    assert now is not None
+    if out:
+        print(save_picture(now, out))
+    if now.record.pixel_sha256 == then.pixel_sha256:
+        print(f"{picture}: pixel-identical (sha256 {then.pixel_sha256})")
+        return
+    found = differences(then, now.record) or ["nothing that the record knows of; the picture itself may have been edited"]
+    raise Failure(f"{picture}: the pixels differ. What differs in the making:\n  " + "\n  ".join(found), FAILED)
+
+
+def _record(picture: Path, record: Record | None) -> Record:
+    if record is None:
+        raise Failure(f"{picture}: no daguerre record in this picture; only pictures made by daguerre have one", UNUSABLE)
+    return record

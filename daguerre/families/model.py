@@ -1,0 +1,99 @@
+"""A model ready to draw: networks, where they run, and what its family and its file say of them."""
+
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from ..diffusion.denoiser import Cond
+from ..diffusion.prediction import Epsilon, Velocity
+from ..diffusion.schedule import NoiseLevels, scaled_linear
+from ..models.clip import CLIPText
+from ..models.unet import UNet
+from ..models.vae import VAE
+from ..request import TextToImage
+from ..runtime.bands import decode_in_bands
+from ..runtime.offload import resident
+from ..runtime.precision import decode_checked
+from .conditioning import encode_prompts
+from .family import Family
+
+Prediction = Literal["epsilon", "v"]
+BAND = 16  # rows of latents decoded at once in low-memory mode
+
+
+@dataclass(frozen=True, kw_only=True)
+class Model:
+    """Made by `load_model`, or of networks in training."""
+
+    family: Family
+    unet: UNet
+    vae: VAE
+    text: tuple[CLIPText, ...]
+    prediction: Prediction
+    name: str
+    sha256: str = ""  # of the file or folder; "" for weights that no file holds
+    vae_name: str = ""  # of a separate VAE file
+    vae_sha256: str = ""
+    levels: NoiseLevels = field(default_factory=scaled_linear)
+    device: torch.device = torch.device("cpu")
+    low_memory: bool = False
+    reload: Mapping[str, Callable[[nn.Module], object]] = field(default_factory=dict)  # by part, for freed weights
+
+    @property
+    def defaults(self) -> TextToImage:
+        """The request that suits this model, but for the prompt."""
+        return TextToImage(prompt="", **self.family.defaults)
+
+    @property
+    def parts(self) -> dict[str, nn.Module]:
+        """The networks by name: text, text2 where there is one, unet, vae."""
+        return {**dict(zip(("text", "text2"), self.text, strict=False)), "unet": self.unet, "vae": self.vae}
+
+    def on_device(self, part: str) -> AbstractContextManager[nn.Module]:
+        """A part where it computes; in low-memory mode it leaves afterwards."""
+        return resident(self.parts[part], self.device, leave=self.low_memory, reload=self.reload.get(part))
+
+    def encode(self, request: TextToImage) -> tuple[Cond, Cond]:
+        """The positive and the negative condition of a request, a batch of one each."""
+        return encode_prompts(self.family, self.text, self.unet.config, request, self.on_device)
+
+    def denoiser(self) -> Epsilon | Velocity:
+        kind = Epsilon if self.prediction == "epsilon" else Velocity
+        return kind(self._network, self.levels)
+
+    def _network(self, x: Tensor, t: Tensor, tokens: Tensor, vector: Tensor | None) -> Tensor:
+        """The U-Net, in its own number format whatever the sampler's."""
+        dtype = self.unet.conv_out.weight.dtype
+        vector = vector if vector is None else vector.to(dtype)
+        y: Tensor = self.unet(x.to(dtype), t, tokens.to(dtype), vector)
+        return y.to(x.dtype)
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """Pixels (B, 3, H, W), about [-1, 1]; raises NumericError rather than give a broken picture."""
+        with self.on_device("vae"):
+
+            def decode(z: Tensor) -> Tensor:
+                z = z.to(self.vae.post_quant.weight.dtype)
+                return decode_in_bands(self.vae, z, BAND) if self.low_memory else self.vae.decode(z)
+
+            return decode_checked(self.vae, decode, latents)
+
+    def empty_canvas(self, shape: tuple[int, int, int]) -> Tensor | None:
+        """What inpainting and editing networks see beside the noise (1, *shape) when there is no picture yet.
+
+        Inpainting: a mask of ones, "draw everything", and the latents of a gray picture. Editing: zeros, the "no
+        picture" of its training. None for other networks.
+        """
+        extra, (channels, height, width) = self.unet.config.channels_in - shape[0], shape
+        if extra == 0:
+            return None
+        if extra == channels:
+            return torch.zeros(1, *shape, device=self.device)
+        with self.on_device("vae"):
+            factor, dtype = self.vae.config.factor, self.vae.quant.weight.dtype
+            gray = torch.zeros(1, 3, height * factor, width * factor, device=self.device, dtype=dtype)
+            return torch.cat([torch.ones(1, 1, height, width, device=self.device), self.vae.encode(gray)], dim=1)

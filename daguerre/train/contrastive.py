@@ -1,0 +1,71 @@
+"""Training CLIP: pictures and their captions meet in one space (arXiv:2103.00020, figure 3)."""
+
+import math
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..data.captions import pick
+from ..data.pictures import Pictures
+from ..models.clip import CLIPText, CLIPVision
+from .contact_sheet import contact_sheet
+from .randomness import generator
+
+Tokenize = Callable[[list[str]], Tensor]  # captions -> padded token ids (B, context)
+
+
+class Towers(nn.Module):
+    def __init__(self, text: CLIPText, vision: CLIPVision):
+        super().__init__()
+        self.text, self.vision = text, vision
+        self.log_scale = nn.Parameter(torch.tensor(math.log(1 / 0.07)))
+
+    def forward(self, pictures: Tensor, ids: Tensor) -> Tensor:
+        """Similarity of every picture to every caption, (B, B), times the learned scale."""
+        used = int((ids != self.text.config.end_token).sum(dim=-1).max()) + 1  # causal: later tokens cannot matter
+        a = F.normalize(self.vision(small(pictures, self.vision)), dim=-1)
+        b = F.normalize(self.text(ids[:, :used]).pooled, dim=-1)
+        return self.log_scale.clamp(max=math.log(100)).exp() * a @ b.T
+
+
+def small(pictures: Tensor, vision: CLIPVision) -> Tensor:
+    """Pictures in [-1, 1] at the size the vision tower wants."""
+    return F.adaptive_avg_pool2d(pictures, vision.config.size)
+
+
+class ContrastiveRecipe:
+    def __init__(self, towers: Towers, pictures: Pictures, batch: int, seed: int, tokenize: Tokenize):
+        self.trained = towers
+        self.pictures, self.batch, self.seed, self.tokenize = pictures, batch, seed, tokenize
+
+    def loss(self, step: int) -> tuple[Tensor, dict[str, float]]:
+        rng = generator(self.seed, "pairs", step)
+        index = torch.randint(len(self.pictures), (self.batch,), generator=rng)
+        captions = [pick(self.pictures.rows[i], rng) for i in index.tolist()]
+        logits = self.trained(self.pictures.batch(index), self.tokenize(captions))
+        same = torch.tensor([[a == b for b in captions] for a in captions]).float()  # equal captions fit both pictures
+        target = same / same.sum(dim=1, keepdim=True)
+        loss = (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
+        right = same[torch.arange(len(same)), logits.argmax(dim=1)].mean()
+        return loss, {"accuracy": right.item()}
+
+    def after(self, step: int) -> None: ...
+
+    def extra(self) -> dict[str, Mapping[str, Tensor]]:
+        return {}
+
+    def restore(self, parts: Mapping[str, Mapping[str, Tensor]]) -> None: ...
+
+    def sample(self, averaged: nn.Module, path: Path) -> None:
+        """The eight pictures nearest to each of eight captions, a row each."""
+        assert isinstance(averaged, Towers)
+        index = torch.randperm(len(self.pictures), generator=generator(self.seed, "preview"))[:512]
+        captions = [str(self.pictures.rows[i]["caption"]) for i in index[:8].tolist()]
+        pictures = self.pictures.batch(index)
+        ids = self.tokenize(captions)
+        seen = F.normalize(averaged.vision(small(pictures, averaged.vision)), dim=-1)
+        said = F.normalize(averaged.text(ids).pooled, dim=-1)
+        contact_sheet(pictures[(said @ seen.T).topk(8).indices.flatten()], path, columns=8)
