@@ -10,7 +10,7 @@ from ..models.unet import SD2, UNetConfig
 from ..models.vae import SDXL, VAEConfig
 from .checkpoint import Checkpoint, CheckpointError
 from .layout import Part
-from .settings import Fields, check, complete, ours
+from .settings import complete, ours, theirs
 from .tables import Config, infer, table
 
 PLACES = {
@@ -37,6 +37,7 @@ PROBES = {
 }  # a tensor that every network of this kind has in this layout, and no other has
 AVERAGE = Part("unet", "ldm", "model_ema.diffusion_model", flat=True)
 IGNORED = {
+    r"model\.diffusion_model\..*": "the weights whose moving average is taken",
     r"model_ema\..*": "moving average of the weights, or its counter",
     r"\w*alphas_cumprod\w*|betas|posterior_\w+|logvar|scale_factor|denoiser\.sigmas": "noise schedule",
     r".*\bposition_ids": "counts 0, 1, 2",
@@ -46,7 +47,7 @@ IGNORED = {
     r"v_pred|ztsnr": "mark of the kind of prediction",
 }
 EXTRA_CHANNELS = {0: "", 5: "-inpaint", 4: "-edit"}  # mask and masked latents; the picture to edit
-STRUCTURAL = r"(sd1|sd2|sdxl|sdxl-refiner)(-inpaint|-edit)?"
+DERIVED = r"(?!sd|vae|text)[a-z0-9-]{1,32}"  # a model that is built like one of ours and used in its own way
 V_STATISTIC = "output_blocks.11.1.transformer_blocks.0.norm1.bias"
 
 
@@ -81,39 +82,36 @@ class Identity(Description):
 
 def identify(checkpoint: Checkpoint, *, weights: Literal["auto", "ema"] = "auto") -> Identity:
     """What a checkpoint holds. `auto` takes the U-Net's plain weights, or their average if it has none."""
-    parts, mine = _find(checkpoint, weights), ours(checkpoint)
-    unet: UNetConfig | None = None
-    vae: VAEConfig | None = None
-    text: list[CLIPTextConfig] = []
+    parts, configs = _find(checkpoint, weights), dict[str, Any]()
     for part in parts:
         config = infer(checkpoint, part)
-        if isinstance(config, VAEConfig) and unet and unet.vector:
+        if isinstance(config, VAEConfig) and "unet" in configs and configs["unet"].vector:
             config = replace(config, scale=SDXL.scale)
-        config = complete(part, config, mine.inner(part.name), _theirs(checkpoint, part))
-        check(checkpoint.path, part, config)
-        match config:
-            case UNetConfig():
-                unet = config
-            case VAEConfig():
-                vae = config
-            case CLIPTextConfig():
-                text.append(config)
-    prediction, zero_snr, why = _prediction(checkpoint, parts[0], unet, mine)
+        configs[part.name] = complete(checkpoint, part, config)
+    unet, text = configs.get("unet"), tuple(configs[name] for name in ("text", "text2") if name in configs)
+    absent = {"unet": "U-Net", "vae": "VAE", "text": "text encoder"}
     layouts = [part.layout for part in parts]
-    absent = [name for name, config in (("U-Net", unet), ("VAE", vae), ("text encoder", text)) if not config]
-    identity = Identity(
-        family=_family(checkpoint, unet, vae, len(text), mine),
+    prediction, zero_snr, why = _prediction(checkpoint, parts[0], unet)
+    missing, extra, ignored = _account(checkpoint, parts, configs)
+    return Identity(
+        family=_family(checkpoint, unet, len(text), "vae" if "vae" in configs else "text"),
         prediction=prediction,
         zero_snr=zero_snr,
         unet=unet,
-        vae=vae,
-        text=tuple(text),
-        unused_layers=_unused(checkpoint, parts[-1], text[0], mine) if unet and len(text) == 1 else 0,
+        vae=configs.get("vae"),
+        text=text,
+        unused_layers=_unused(checkpoint, parts[-1], text[0]) if unet and len(text) == 1 else 0,
         layout=next((name[:9] for name in layouts if name.startswith(("ldm", "diffusers"))), layouts[0]),
         parts=parts,
-        notes=(*checkpoint.notes, *([why] if unet else []), *(f"it has no {name}" for name in absent)),
+        missing=missing,
+        extra=extra,
+        ignored=ignored,
+        notes=(
+            *checkpoint.notes,
+            *why,
+            *(f"it has no {absent[name]}" for name in absent if name not in configs),
+        ),
     )
-    return _account(checkpoint, identity)
 
 
 def structure(unet: UNetConfig, texts: int | None) -> str:
@@ -148,89 +146,67 @@ def _find(checkpoint: Checkpoint, weights: str) -> tuple[Part, ...]:
     return parts
 
 
-def _theirs(checkpoint: Checkpoint, part: Part) -> Fields:
-    folder = part.prefix.rstrip("/")
-    return Fields(checkpoint.path, f"{part.prefix}config.json", checkpoint.configs.get(folder, {}))
-
-
-def _family(
-    checkpoint: Checkpoint, unet: UNetConfig | None, vae: VAEConfig | None, texts: int, mine: Fields
-) -> str:
+def _family(checkpoint: Checkpoint, unet: UNetConfig | None, texts: int, lone: str) -> str:
     if unet is None:
-        return "vae" if vae else "text"
+        return lone
     if unet.channels_in - unet.channels_out not in EXTRA_CHANNELS:
         reason = f"its U-Net takes {unet.channels_in} channels; models that take 4, 8 or 9 are known"
         raise CheckpointError(checkpoint.path, reason)
-    shown = structure(unet, texts or None)
-    scheduler = checkpoint.configs.get("scheduler", {})
-    trailing = scheduler.get("timestep_spacing") == "trailing"
-    if shown == "sdxl" and trailing and scheduler.get("_class_name") == "EulerAncestralDiscreteScheduler":
+    shown, scheduler = structure(unet, texts or None), checkpoint.configs.get("scheduler", {})
+    how = scheduler.get("_class_name"), scheduler.get("timestep_spacing")
+    if shown == "sdxl" and how == ("EulerAncestralDiscreteScheduler", "trailing"):
         return "turbo"
-    index = checkpoint.configs.get("model_index", {})
-    stated = mine.values.get("family", index.get("_daguerre_family", shown))
-    if not isinstance(stated, str) or not re.fullmatch(r"[a-z0-9-]{1,32}", stated):
-        raise mine.wrong("family", "a family's name")
-    if re.fullmatch(STRUCTURAL, stated) and stated != shown:
-        raise mine.wrong("family", f"{shown!r}, as its tensors are")
-    return stated
-
-
-def _prediction(
-    checkpoint: Checkpoint, part: Part, unet: UNetConfig | None, mine: Fields
-) -> tuple[Any, bool, str]:
-    """What the U-Net predicts, whether its schedule ends in pure noise, and how that is known."""
-    scheduler = Fields(
-        checkpoint.path, "scheduler/scheduler_config.json", checkpoint.configs.get("scheduler", {})
-    )
-    if scheduler.values:
-        kind = scheduler.choice("prediction_type", "epsilon", "v_prediction")
-        zero_snr = scheduler.choice("rescale_betas_zero_snr", False, True)
-        return (
-            "v" if kind == "v_prediction" else "epsilon",
-            zero_snr,
-            f"predicts {kind}: its scheduler says so",
+    index = theirs(checkpoint, "model_index")
+    stated: Any = ours(checkpoint).values.get("family", index.values.get("_daguerre_family", shown))
+    if stated != shown and (not isinstance(stated, str) or not re.fullmatch(DERIVED, stated)):
+        raise ours(checkpoint).wrong(
+            "family", stated, f"{shown!r}, as its tensors are, or one derived from it"
         )
-    if "prediction" in mine.values:
-        kind = mine.choice("prediction", "epsilon", "v")
-        return kind, mine.choice("zero_snr", False, True), f"predicts {kind}: its metadata say so"
-    marked, stated = "v_pred" in checkpoint.tensors, checkpoint.metadata.get("modelspec.prediction_type", "")
-    if marked or stated in ("v", "epsilon"):
-        kind = "v" if marked else stated
-        source = "a tensor named v_pred" if marked else "modelspec.prediction_type"
-        return kind, "ztsnr" in checkpoint.tensors, f"predicts {kind}: {source} says so"
-    key = part.key(V_STATISTIC)
-    if unet == SD2 and key in checkpoint.tensors:
+    return str(stated)
+
+
+def _prediction(checkpoint: Checkpoint, part: Part, unet: UNetConfig | None) -> tuple[Any, bool, list[str]]:
+    """What the U-Net predicts, whether its schedule ends in pure noise, and how that is known."""
+    kind, zero_snr, why = "epsilon", "ztsnr" in checkpoint.tensors, "nothing says otherwise"
+    scheduler, our = theirs(checkpoint, "scheduler"), ours(checkpoint)
+    stated, key = checkpoint.metadata.get("modelspec.prediction_type"), part.key(V_STATISTIC)
+    if scheduler.values:
+        kind = scheduler.choice("prediction_type", "epsilon", "v_prediction").removesuffix("_prediction")
+        zero_snr, why = scheduler.choice("rescale_betas_zero_snr", False, True), "its scheduler says so"
+    elif "prediction" in our.values:
+        kind, why = our.choice("prediction", "epsilon", "v"), "its metadata say so"
+        zero_snr = our.choice("zero_snr", False, True)
+    elif "v_pred" in checkpoint.tensors:
+        kind, why = "v", "a tensor named v_pred says so"
+    elif stated in ("epsilon", "v"):
+        kind, why = stated, "modelspec.prediction_type says so"
+    elif unet == SD2 and key in checkpoint.tensors:
         spread = checkpoint.tensor(key).float().std(correction=0).item()
-        kind = ("epsilon", "v")[spread > 0.09]
-        return kind, False, f"predicts {kind}: told from the spread {spread:.3f} of {key}, v is above 0.09"
-    return "epsilon", False, "predicts epsilon: nothing says otherwise"
+        kind, why = ("epsilon", "v")[spread > 0.09], f"{key} spreads by {spread:.3f}; above 0.09 means v"
+    return kind, zero_snr, [f"predicts {kind}: {why}"] if unet else []
 
 
-def _unused(checkpoint: Checkpoint, part: Part, text: CLIPTextConfig, mine: Fields) -> int:
+def _unused(checkpoint: Checkpoint, part: Part, text: CLIPTextConfig) -> int:
     """Trailing layers that the U-Net was trained without: SD 2 reads OpenCLIP's last layer but one."""
-    theirs = _theirs(checkpoint, part)
-    if theirs.values:
-        used = theirs.integer("num_hidden_layers", text.layers)
+    their = theirs(checkpoint, part.prefix.rstrip("/"))
+    if their.values:
+        used = their.integer("num_hidden_layers", text.layers)
         if used > text.layers:
-            raise theirs.wrong("num_hidden_layers", f"at most {text.layers}, as many as there are")
+            raise their.wrong("num_hidden_layers", used, f"at most {text.layers}, as many as there are")
         return text.layers - used
     sd2 = part.prefix.startswith("cond_stage_model") and part.layout == "openclip" and text.projection > 0
-    return mine.integer("unused_layers", int(sd2), least=0)
+    return ours(checkpoint).integer("unused_layers", int(sd2), least=0)
 
 
-def _account(checkpoint: Checkpoint, identity: Identity) -> Identity:
-    """Every key of the checkpoint is used, ignored for a reason, or extra."""
-    needed: dict[str, None] = {}
-    for part in identity.parts:
-        needed.update((source.key, None) for source in table(part, identity.configs[part.name]).values())
-    reasons = [(re.compile(pattern), why) for pattern, why in IGNORED.items()]
-    if AVERAGE in identity.parts:
-        reasons.insert(0, (re.compile(r"model\.diffusion_model\."), "the weights whose average is taken"))
+def _account(
+    checkpoint: Checkpoint, parts: tuple[Part, ...], configs: Mapping[str, Config]
+) -> tuple[tuple[str, ...], tuple[str, ...], dict[str, str]]:
+    """The keys that are missing, those that nothing here knows, and those not needed, with the reason."""
+    needed = {source.key for part in parts for source in table(part, configs[part.name]).values()}
     ignored = {}
-    for key in checkpoint.tensors.keys() - needed.keys():
-        why = next((why for pattern, why in reasons if pattern.fullmatch(key)), None)
-        if why:
+    for key in sorted(checkpoint.tensors.keys() - needed):
+        why = next((why for pattern, why in IGNORED.items() if re.fullmatch(pattern, key)), "")
+        if why and (AVERAGE in parts or not key.startswith("model.")):
             ignored[key] = why
-    extra = tuple(sorted(checkpoint.tensors.keys() - needed.keys() - ignored.keys()))
-    missing = tuple(key for key in needed if key not in checkpoint.tensors)
-    return replace(identity, missing=missing, extra=extra, ignored=dict(sorted(ignored.items())))
+    extra = tuple(sorted(checkpoint.tensors.keys() - needed - ignored.keys()))
+    return tuple(sorted(needed - checkpoint.tensors.keys())), extra, ignored

@@ -2,9 +2,8 @@
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from ..models.clip import CLIPTextConfig
@@ -26,110 +25,114 @@ FIXED: dict[str, dict[str, Any]] = {
     },
     "vae": {"act_fn": "silu"},
     "text": {"layer_norm_eps": 1e-5},
+    "text2": {"layer_norm_eps": 1e-5},
 }
 
 
 class Fields:
     """One JSON object. A field that is absent or null has its default; one of a wrong type is an error."""
 
-    def __init__(self, path: Path, where: str, values: Any):
-        self.path, self.where = path, where
-        self.values: Mapping[str, Any] = values if isinstance(values, dict) else {}
+    def __init__(self, checkpoint: Checkpoint, where: str, values: Any):
+        self.checkpoint, self.where = checkpoint, where
         if not isinstance(values, dict):
-            raise self.wrong("", "an object")
+            raise self.wrong("", values, "an object")
+        self.values: Mapping[str, Any] = values
 
-    def wrong(self, name: str, expected: str) -> CheckpointError:
-        found = f", not {self.values[name]!r:.60}" if name else ""
-        key = f"{self.where}: {name}" if name else self.where
+    def wrong(self, name: str, value: Any, expected: str) -> CheckpointError:
+        reason, remedy = f"should be {expected}, not {value!r:.60}", "Correct it or remove it"
         return CheckpointError(
-            self.path, f"should be {expected}{found}", key=key, remedy="Correct it or remove it"
+            self.checkpoint.path, reason, key=f"{self.where} {name}".strip(), remedy=remedy
         )
 
-    def integer(self, name: str, default: int, least: int = 1) -> int:
+    def get(self, name: str, default: Any, expected: str, holds: Callable[[Any], bool]) -> Any:
         value = default if self.values.get(name) is None else self.values[name]
-        if type(value) is not int or not least <= value < 1 << 31:
-            raise self.wrong(name, f"an integer from {least} up")
+        if not holds(value):
+            raise self.wrong(name, value, expected)
         return value
+
+    def integer(self, name: str, default: int, least: int = 1) -> int:
+        fits = f"an integer from {least} up"
+        n: int = self.get(name, default, fits, lambda v: type(v) is int and least <= v < 1 << 31)
+        return n
 
     def number(self, name: str, default: float) -> float:
-        value = default if self.values.get(name) is None else self.values[name]
-        if type(value) not in (int, float) or not 0 < value < math.inf:
-            raise self.wrong(name, "a positive number")
-        return float(value)
+        fits = "a positive number"
+        return float(self.get(name, default, fits, lambda v: type(v) in (int, float) and 0 < v < math.inf))
 
     def choice(self, name: str, default: Any, *others: Any) -> Any:
-        value = default if self.values.get(name) is None else self.values[name]
-        if not any(type(value) is type(option) and value == option for option in (default, *others)):
-            raise self.wrong(name, f"one of {[default, *others]}" if others else repr(default))
-        return value
-
-    def inner(self, name: str) -> "Fields":
-        return Fields(self.path, f"{self.where}: {name}", self.values.get(name) or {})
+        options = [(type(option), option) for option in (default, *others)]
+        fits = " or ".join(dict.fromkeys(repr(option) for _, option in options))
+        return self.get(name, default, fits, lambda v: (type(v), v) in options)
 
 
-def ours(checkpoint: Checkpoint) -> Fields:
-    """The description that our writer leaves in a file's metadata; empty in files from elsewhere."""
+def ours(checkpoint: Checkpoint, part: str = "") -> Fields:
+    """What our writer left in a file's metadata, of the model or of a part; empty in files from elsewhere."""
     try:
         values = json.loads(checkpoint.metadata.get(OURS, "{}"))
     except (ValueError, RecursionError):
         values = None
-    return Fields(checkpoint.path, OURS, values)
+    fields = Fields(checkpoint, OURS, values)
+    return Fields(checkpoint, f"{OURS} {part}", fields.values.get(part) or {}) if part else fields
 
 
-def complete(part: Part, config: Config, ours: Fields, theirs: Fields) -> Config:
-    """The config with what our own metadata, or a diffusers folder's `config.json`, adds to the shapes."""
-    if theirs.values:
-        for name, value in FIXED[part.name].items():
-            theirs.choice(name, value)
+def theirs(checkpoint: Checkpoint, folder: str) -> Fields:
+    """The JSON file of a part of a diffusers folder; empty in other layouts."""
+    return Fields(checkpoint, f"{folder} config", checkpoint.configs.get(folder, {}))
+
+
+def complete(checkpoint: Checkpoint, part: Part, config: Config) -> Config:
+    """The config with what the checkpoint's settings add to the shapes; raises if they do not go together."""
+    our, their = ours(checkpoint, part.name), theirs(checkpoint, part.prefix.rstrip("/"))
+    for name, value in FIXED[part.name].items() if their.values else ():
+        their.choice(name, value)
     if isinstance(config, CLIPTextConfig):
-        end = theirs.integer("eos_token_id", ours.integer("end_token", config.end_token))
-        return replace(
-            config,
-            heads=theirs.integer("num_attention_heads", ours.integer("heads", config.heads)),
-            activation=theirs.choice(
-                "hidden_act", ours.choice("activation", config.activation, *ACTIVATIONS), *ACTIVATIONS
-            ),
-            end_token=end if 2 < end < config.vocabulary else config.end_token,  # 2 in configs of before 2023
-        )
-    groups = theirs.integer("norm_num_groups", ours.integer("groups", config.groups))
+        heads = their.integer("num_attention_heads", our.integer("heads", config.heads))
+        activation = our.choice("activation", config.activation, *ACTIVATIONS)
+        activation = their.choice("hidden_act", activation, *ACTIVATIONS)
+        end = their.integer("eos_token_id", our.integer("end_token", config.end_token))
+        end = end if 2 < end < config.vocabulary else config.end_token  # configs of before 2023 say 2
+        _divides(checkpoint, part, "attention heads", heads, {config.width})
+        return replace(config, heads=heads, activation=activation, end_token=end)
+    groups = their.integer("norm_num_groups", our.integer("groups", config.groups))
+    _divides(checkpoint, part, "groups", groups, set(config.channels))
     if isinstance(config, VAEConfig):
-        scale = theirs.number("scaling_factor", ours.number("scale", config.scale))
+        scale = their.number("scaling_factor", our.number("scale", config.scale))
         return replace(config, groups=groups, scale=scale)
-    heads = ours.integer("heads", config.heads, least=0)
-    config = replace(
-        config, groups=groups, heads=heads, head_width=ours.integer("head_width", config.head_width)
+    heads, width = our.integer("heads", config.heads, 0), our.integer("head_width", config.head_width)
+    config = replace(config, groups=groups, heads=heads, head_width=width)
+    config = _heads(config, their) if their.values else config
+    number = config.heads or config.head_width
+    _divides(checkpoint, part, "attention heads, or features of one,", number, _attending(config))
+    return config
+
+
+def _attending(c: UNetConfig) -> set[int]:
+    """The widths at which there is attention."""
+    return {w for w, depth in zip(c.channels, c.depth, strict=True) if depth} | (
+        {c.channels[-1]} if c.mid_depth else set()
     )
-    return _heads(config, theirs) if theirs.values else config
 
 
-def _heads(c: UNetConfig, theirs: Fields) -> UNetConfig:
+def _divides(checkpoint: Checkpoint, part: Part, what: str, number: int, widths: set[int]) -> None:
+    uneven = [width for width in widths if width % number]
+    if uneven:
+        reason, remedy = f"{number} {what} do not divide {uneven[0]} channels", "Correct its settings"
+        raise CheckpointError(checkpoint.path, reason, key=part.prefix, remedy=remedy)
+
+
+def _heads(c: UNetConfig, their: Fields) -> UNetConfig:
     """diffusers calls the number of heads `attention_head_dim`, for all levels or for each."""
-    name = "attention_head_dim" if theirs.values.get("num_attention_heads") is None else "num_attention_heads"
-    stated = theirs.values.get(name)
+    name = "attention_head_dim" if their.values.get("num_attention_heads") is None else "num_attention_heads"
+    stated = their.values.get(name)
     if not isinstance(stated, list):
-        return replace(c, heads=theirs.integer(name, 8))
+        return replace(c, heads=their.integer(name, 8))
     if len(stated) == len(c.channels) and all(type(n) is int and n > 0 for n in stated):
-        widths = {width / heads for width, heads in zip(c.channels, stated, strict=True)}
+        each = {
+            width: heads for width, heads in zip(c.channels, stated, strict=True) if width in _attending(c)
+        }
+        widths = {width / heads for width, heads in each.items()}
         if len(widths) == 1:
             return replace(c, heads=0, head_width=int(widths.pop()))
-        if len(set(stated)) == 1:
-            return replace(c, heads=stated[0])
-    raise theirs.wrong(name, f"{len(c.channels)} numbers of heads, all alike or all of one width")
-
-
-def check(path: Path, part: Part, config: Config) -> None:
-    """Refuses numbers that do not go together, before a network is built from them."""
-    widths = (config.width,) if isinstance(config, CLIPTextConfig) else config.channels
-    parts = {} if isinstance(config, VAEConfig) else {"attention heads": config.heads}
-    if isinstance(config, UNetConfig) and not config.heads:
-        parts = {"features of an attention head": config.head_width}
-    if not isinstance(config, CLIPTextConfig):
-        parts["groups"] = config.groups
-    for what, n in parts.items():
-        for width in widths:
-            if width % n:
-                reason, remedy = (
-                    f"{n} {what} do not divide {width}",
-                    "Its configuration and tensors do not match",
-                )
-                raise CheckpointError(path, reason, key=part.prefix, remedy=remedy)
+        if len(set(each.values())) == 1:
+            return replace(c, heads=stated[-1])
+    raise their.wrong(name, stated, f"{len(c.channels)} numbers of heads, all alike or all of one width")

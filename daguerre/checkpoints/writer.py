@@ -5,32 +5,21 @@ from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
 from ..models.clip import CLIPTextConfig
-from ..models.unet import UNetConfig
-from ..models.vae import VAEConfig
 from ..runtime.durable import durable_write
 from .checkpoint import CheckpointError
-from .folder_config import (
-    model_index,
-    scheduler_config,
-    text_config,
-    tokenizer_config,
-    unet_config,
-    vae_config,
-)
+from .folder_config import pipeline_files
 from .identify import Description
 from .layout import Part
 from .settings import OURS
 from .tables import Config, table
 
 State = Mapping[str, Tensor]  # native parameter -> values
-FOLDERS = {"unet": "unet", "vae": "vae", "text": "text_encoder", "text2": "text_encoder_2"}
 PREFIXES = {"unet": "model.diffusion_model.", "vae": "first_stage_model."}
 
 
@@ -68,44 +57,24 @@ def write_diffusers(
     model: Description,
     tokenizer_files: Mapping[str, bytes] | None = None,
 ) -> None:
-    """A new folder for diffusers' `from_pretrained`. `tokenizer_files`: CLIP's vocabulary by file name."""
+    """A new folder for diffusers' `from_pretrained`. `tokenizer_files`: CLIP's vocabulary, by file name."""
     if folder.exists():
         raise CheckpointError(folder, "exists already", remedy="Name a new folder")
-    durable_write(folder, lambda target: _write_folder(target, components, model, tokenizer_files or {}))
+    try:
+        places, files = pipeline_files(model, tokenizer_files or {})
+    except ValueError as fault:
+        raise CheckpointError(folder, f"not written: {fault}", remedy="Write the ldm layout") from None
 
+    def write(target: Path) -> None:
+        for name, content in files.items():
+            (target / name).parent.mkdir(parents=True, exist_ok=True)
+            (target / name).write_bytes(content)
+        for name, config in model.configs.items():
+            layout, stem = ("hf", "model") if "text" in name else ("diffusers", "diffusion_pytorch_model")
+            tensors = _stored(folder, Part(name, layout), config, components[name])
+            save_file(tensors, target / places[name] / f"{stem}.safetensors", {"format": "pt"})
 
-def _write_folder(
-    folder: Path, components: Mapping[str, State], model: Description, tokenizer_files: Mapping[str, bytes]
-) -> None:
-    if model.unet is None or components.keys() != model.configs.keys() or not model.text or not model.vae:
-        raise CheckpointError(folder, "not written: a pipeline needs U-Net, VAE and text encoder")
-    index = model_index(model, tokenizers=bool(tokenizer_files))
-    refiner = index["text_encoder"] == [None, None]
-    for name, state in components.items():
-        config, part = (
-            model.configs[name],
-            FOLDERS["text2" if refiner else name] if name == "text" else FOLDERS[name],
-        )
-        match config:
-            case UNetConfig():
-                described = unet_config(config, model.text)
-            case VAEConfig():
-                described = vae_config(config)
-            case CLIPTextConfig():
-                described = text_config(config, config.layers - model.unused_layers)
-                vocabulary = part.replace("text_encoder", "tokenizer")
-                if tokenizer_files:
-                    _write_json(folder / vocabulary / "tokenizer_config.json", tokenizer_config(config))
-                for file, content in tokenizer_files.items():
-                    (folder / vocabulary / file).write_bytes(content)
-        _write_json(folder / part / "config.json", described)
-        layout, stem = (
-            ("hf", "model") if name.startswith("text") else ("diffusers", "diffusion_pytorch_model")
-        )
-        tensors = _stored(folder, Part(name, layout), config, state)
-        save_file(tensors, folder / part / f"{stem}.safetensors", {"format": "pt"})
-    _write_json(folder / "scheduler" / "scheduler_config.json", scheduler_config(model))
-    _write_json(folder / "model_index.json", index)
+    durable_write(folder, write)
 
 
 def _stored(path: Path, part: Part, config: Config, state: State) -> dict[str, Tensor]:
@@ -120,8 +89,3 @@ def _stored(path: Path, part: Part, config: Config, state: State) -> dict[str, T
         key: sources[names[0]].to_stored([state[name].detach().cpu() for name in names])
         for key, names in holders.items()
     }
-
-
-def _write_json(path: Path, values: Mapping[str, Any]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(values, indent=2, sort_keys=True) + "\n")
