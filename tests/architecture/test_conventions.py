@@ -8,6 +8,7 @@ import pytest
 from rooms import ROOT, module_name, room_of
 
 SAYS_NOTHING = re.compile(r"(utils?|helpers?|common|misc|base|manager)", re.IGNORECASE)
+LINK = re.compile(r"\]\((?!\w+:|#)([^)#]+)")  # Markdown links to files
 SELF_EVIDENT = 6  # lines of a function whose name and types may say it all
 # Home folders, sibling folders of the checkout, package registries and the options that name one.
 PRIVATE = re.compile(
@@ -62,6 +63,15 @@ def test_public_names_are_documented(package: dict[Path, ast.Module]) -> None:
             if ast.get_docstring(node) is None and not speaks_for_itself(node):
                 silent.append(f"{where}:{node.lineno} {node.name}")
     assert not silent
+
+
+def test_links_between_our_pages_lead_somewhere(tracked: list[Path]) -> None:
+    pages = [path for path in tracked if path.suffix == ".md"]
+    links = [(page, link) for page in pages for link in LINK.findall(page.read_text(encoding="utf-8"))]
+    assert links
+    assert not [
+        f"{page.relative_to(ROOT)}: {link}" for page, link in links if not (page.parent / link).exists()
+    ]
 
 
 def test_nothing_of_a_developers_machine(tracked: list[Path]) -> None:
