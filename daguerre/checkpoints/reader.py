@@ -18,7 +18,7 @@ from .tables import table
 FLOATS = torch.float16, torch.bfloat16, torch.float32, torch.float64
 FOLDERS = "unet", "vae", "text_encoder", "text_encoder_2"
 STEMS = "diffusion_pytorch_model", "model", "pytorch_model"
-MAX_JSON = 4 << 20  # bytes
+MAX_JSON = 1 << 20  # bytes
 
 
 def open_checkpoint(path: Path | str, *, variant: str | None = None) -> Checkpoint:
@@ -59,6 +59,8 @@ def read_component(checkpoint: Checkpoint, identity: Identity, name: str) -> dic
 
 
 def _open_file(path: Path) -> Checkpoint:
+    if not path.is_file():  # a named pipe would wait for ever
+        raise CheckpointError(path, "there is no such file")
     with path.open("rb") as file:
         start = file.read(9)
     if start.startswith(b"PK\3\4") or (start.startswith(b"\x80") and start[8:] != b"{"):
@@ -113,8 +115,8 @@ def _shards(index: Path) -> Iterator[Path]:
     names = _json(index).get("weight_map")
     if not isinstance(names, dict) or not names:
         raise CheckpointError(index, "should map tensors to files", key="weight_map")
-    for name in dict.fromkeys(names.values()):
-        if not isinstance(name, str) or not name or Path(name).name != name or "\\" in name:
+    for name in dict.fromkeys(name if isinstance(name, str) else "" for name in names.values()):
+        if not name or Path(name).name != name or "\\" in name:
             raise CheckpointError(
                 index, f"{name!r:.100} is not the name of a file beside it", key="weight_map"
             )
@@ -127,8 +129,8 @@ def _shards(index: Path) -> Iterator[Path]:
 
 def _json(path: Path) -> dict[str, Any]:
     try:
-        if path.stat().st_size > MAX_JSON:
-            raise ValueError(f"more than {MAX_JSON:,} bytes")
+        if not path.is_file() or path.stat().st_size > MAX_JSON:
+            raise ValueError(f"no file of at most {MAX_JSON:,} bytes")
         values = json.loads(path.read_bytes())
     except (ValueError, RecursionError) as fault:
         raise CheckpointError(path, f"is not valid JSON: {fault}", remedy="Download it again") from None
