@@ -72,7 +72,7 @@ def _count(checkpoint: Any, identity: Any, part: str) -> int:
 
     from ..checkpoints.tables import table
 
-    config = identity.config(part)
+    config = identity.configs[part]
     place = next(p for p in identity.parts if p.name == part)
     return sum(torch.Size(source.shape).numel() for source in table(place, config).values())
 

@@ -39,3 +39,7 @@ def main() -> None:
         failure = friendly(error)
         print(f"daguerre: {failure}", file=sys.stderr)
         sys.exit(failure.code)
+
+
+if __name__ == "__main__":
+    main()

@@ -118,6 +118,7 @@ def record_of(model: Model, asked: TextToImage, index: int, used: TextToImage, i
         sampler=used.sampler,
         schedule=used.schedule,
         family=model.family.name,
+        prediction=model.prediction,
         model=model.name,
         model_sha256=model.sha256,
         vae=model.vae_name or None,

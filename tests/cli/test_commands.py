@@ -1,0 +1,141 @@
+"""The commands as a user runs them: a real process, real files, exit codes."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+from PIL import Image
+from tests.toy import toy, write_toy
+
+from daguerre.provenance import png
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    return tmp_path_factory.mktemp("home")
+
+
+@pytest.fixture(scope="module")
+def model(home):
+    folder = home / "models"
+    folder.mkdir()
+    return write_toy(toy(), folder / "toy.safetensors")
+
+
+@pytest.fixture
+def run(home, tmp_path):
+    def run(*arguments, code=0):
+        environment = {**os.environ, "HOME": str(home), "DAGUERRE_MODELS": str(home / "models"), "HF_HOME": str(home / "hub")}
+        command = [sys.executable, "-m", "daguerre.cli.main", *map(str, arguments)]
+        done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment)
+        assert done.returncode == code, done.stderr
+        assert "Traceback" not in done.stderr
+        return done
+
+    return run
+
+
+def size(path):
+    with Image.open(path) as picture:
+        return picture.size
+
+
+SMALL = ("--steps", 2, "--size", "64x64", "--seed", 5, "--device", "cpu", "--dtype", "float32")
+
+
+def test_generate_show_reproduce(run, model, tmp_path):
+    done = run("generate", "a red apple", "--model", "toy", *SMALL, "--count", 2, "--json")
+    first, second = (json.loads(line) for line in done.stdout.splitlines())
+    assert (first["seed"], second["seed"]) == (5, 6)
+    path = tmp_path / first["path"]
+    assert path == tmp_path / "outputs" / "5-a-red-apple.png"
+    assert size(path) == (64, 64)
+    record, infotext = png.read(path)
+    assert record.pixel_sha256 == first["pixel_sha256"]
+    assert infotext.startswith("a red apple\nSteps: 2, Sampler: DPM++ 2M, Schedule type: Karras, CFG scale: 4, Seed: 5")
+    assert infotext in run("show", path).stdout
+    assert json.loads(run("show", path, "--json").stdout)["seed"] == 5
+    assert "pixel-identical" in run("reproduce", path).stdout
+    assert "pixel-identical" in run("reproduce", tmp_path / second["path"], "--model", model).stdout
+
+
+def test_reproduce_names_another_model(run, model, home, tmp_path):
+    path = json.loads(run("generate", "a red apple", "--model", model, *SMALL, "--json").stdout)["path"]
+    other = write_toy(toy(seed=1), home / "other.safetensors")
+    done = run("reproduce", tmp_path / path, "--model", other, code=1)
+    assert "model: " in done.stderr
+    assert "differ" in done.stderr
+
+
+def test_nothing_is_overwritten(run, model, tmp_path):
+    target = tmp_path / "apple.png"
+    target.write_bytes(b"mine")
+    for _ in range(2):
+        run("generate", "a red apple", "--model", "toy", *SMALL, "--out", target)
+    assert target.read_bytes() == b"mine"
+    assert {path.name for path in tmp_path.glob("*.png")} == {"apple.png", "apple-2.png", "apple-3.png"}
+
+
+def test_grid_and_preview(run, model, tmp_path):
+    run("generate", "two apples", "--model", "toy", *SMALL, "--count", 3, "--grid", "--preview", "--out", tmp_path / "here")
+    assert size(tmp_path / "here" / "grid-two-apples.png") == (128, 128)
+    assert size(tmp_path / "here" / "preview.png") == (64, 64)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("generate", "x", "--sampler", "eulr a"), "did you mean"),
+        (("generate", "x", "--schedule", "karas"), "karras"),
+        (("generate", "x", "--steps", 0), "steps is 0"),
+        (("generate", "x", "--size", "64by64"), "512x768"),
+        (("generate", "x", "--size", "65x64"), "multiple of 8"),
+        (("generate", "x", "--model", "toi"), "'toy'"),
+        (("generate", "x", "--model", "no/such"), "models pull no/such"),
+        (("generate", "x", "--device", "abacus"), "cpu"),
+        (("generate", "(x:1..2)"), "1..2"),
+        (("show", "missing.png"), "missing.png"),
+        (("checkpoint", "inspect", "missing.safetensors"), "missing.safetensors"),
+        (("train", "missing.toml"), "missing.toml"),
+    ],
+)
+def test_bad_input_gets_one_kind_sentence(run, model, arguments, words):
+    if arguments[0] == "generate" and "--model" not in arguments:
+        arguments = (*arguments, "--model", "toy")
+    done = run(*arguments, code=2)
+    assert words in done.stderr
+    assert len(done.stderr.splitlines()) <= 3
+
+
+def test_a_damaged_model_is_named(run, model, tmp_path):
+    cut = tmp_path / "cut.safetensors"
+    cut.write_bytes(model.read_bytes()[:100_000])
+    assert "cut.safetensors" in run("generate", "x", "--model", cut, code=2).stderr
+
+
+def test_a_picture_without_a_record_says_so(run, tmp_path):
+    Image.new("RGB", (8, 8)).save(tmp_path / "plain.png")
+    assert "does not say how it was made" in run("show", tmp_path / "plain.png", code=2).stderr
+
+
+def test_inspect_and_convert_there_and_back(run, model, tmp_path):
+    facts = json.loads(run("checkpoint", "inspect", model, "--json").stdout)
+    assert (facts["family"], facts["layout"], facts["missing"], facts["extra"]) == ("tintype", "ldm", [], [])
+    assert "tintype, ldm layout" in run("checkpoint", "inspect", "toy").stdout
+    run("checkpoint", "convert", model, tmp_path / "folder", "--layout", "diffusers")
+    run("checkpoint", "convert", tmp_path / "folder", tmp_path / "back.safetensors", "--layout", "ldm")
+    assert (tmp_path / "folder" / "model_index.json").is_file()
+    drawn = [
+        json.loads(run("generate", "a red apple", "--model", m, *SMALL, "--json").stdout)["pixel_sha256"]
+        for m in (model, tmp_path / "folder", tmp_path / "back.safetensors")
+    ]
+    assert len(set(drawn)) == 1
+    assert "exists already" in run("checkpoint", "convert", model, tmp_path / "folder", "--layout", "ldm", code=2).stderr
+
+
+def test_models_list(run, model):
+    names = [json.loads(line)["name"] for line in run("models", "list", "--json").stdout.splitlines()]
+    assert names == ["tintype", "toy"]
+    assert "built in" in run("models", "list").stdout
