@@ -27,8 +27,6 @@ class Process(Protocol):
 
 # Standard normal noise (B, C, H, W) for the way from one noise level to another.
 NoiseSource = Callable[[Tensor, Tensor], Tensor]
-# n steps -> n + 1 noise levels, descending, the last one 0.
-Schedule = Callable[[int], Tensor]
 
 
 class Step(NamedTuple):
@@ -50,5 +48,5 @@ class Sampler(Protocol):
 
 
 def spread(value: Tensor, x: Tensor) -> Tensor:
-    """A scalar or per-picture value (B,), shaped to broadcast over x."""
-    return value.reshape(-1, *[1] * (x.ndim - 1))
+    """A scalar, on any device, or per-picture values (B,), shaped to broadcast over x."""
+    return value.reshape(-1, *[1] * (x.ndim - 1)) if value.ndim else value

@@ -37,14 +37,13 @@ class ClassifierFree:
 
 @dataclass(frozen=True)
 class Rescaled:
-    """Guidance with the contrast of the positive prediction: arXiv:2305.08891, section 3.4.
-
-    Rescaled is the output of the network, (x0 - c_skip * x) / c_out, where c_out cancels.
-    """
+    """Guidance at the contrast of the positive prediction: arXiv:2305.08891, section 3.4."""
 
     guidance: ClassifierFree
     share: float  # 0 = plain guidance, 1 = all of the contrast restored
-    c_skip: Callable[[Tensor], Tensor]
+    c_skip: Callable[
+        [Tensor], Tensor
+    ]  # of the prediction: rescaled is its network's (x0 - c_skip * x) / c_out
 
     def __call__(self, x: Tensor, sigma: Tensor, cond: Cond) -> Tensor:
         skip, axes = spread(self.c_skip(sigma), x) * x, tuple(range(1, x.ndim))

@@ -47,15 +47,13 @@ def brownian(
         a, b, node = low, high, 1
         w_a, w_b = torch.zeros(len(seeds), *shape), math.sqrt(high - low) * normal(0)
         while True:
-            middle = (a + b) / 2 if node < 2**DEPTH else t
-            share = (middle - a) / (b - a)
-            spread = math.sqrt(max(0.0, share * (1 - share) * (b - a)))
-            w = w_a + share * (w_b - w_a) + spread * normal(node)
-            if middle == t:
+            m = (a + b) / 2 if node < 2**DEPTH else t
+            share = (m - a) / (b - a)
+            deviation = math.sqrt(max(0.0, share * (1 - share) * (b - a)))
+            w = w_a + share * (w_b - w_a) + deviation * normal(node)
+            if m == t:
                 return w
-            a, w_a, b, w_b, node = (
-                (middle, w, b, w_b, 2 * node + 1) if t > middle else (a, w_a, middle, w, 2 * node)
-            )
+            a, w_a, b, w_b, node = (m, w, b, w_b, 2 * node + 1) if t > m else (a, w_a, m, w, 2 * node)
 
     def increment(sigma: Tensor, sigma_next: Tensor) -> Tensor:
         a, b = float(sigma), float(sigma_next)

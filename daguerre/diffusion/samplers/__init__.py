@@ -10,8 +10,8 @@ from ...request import RequestError
 from ..denoiser import Process, Sampler
 from ..process import VarianceExploding
 from ..schedule import SCHEDULES, NoiseLevels, find
-from .dpmpp import dpmpp_2m, dpmpp_2m_sde, dpmpp_2s_ancestral, dpmpp_sde
-from .euler import ddim, euler, euler_ancestral, heun, lcm
+from .ddim import ddim, dpmpp_2m, dpmpp_2m_sde, dpmpp_2s_ancestral, dpmpp_sde, lcm
+from .euler import euler, euler_ancestral, heun
 
 
 @dataclass(frozen=True)
@@ -48,15 +48,7 @@ SAMPLERS: Mapping[str, Spec] = {
         Spec("Euler a", euler_ancestral, ("k_euler_a", "k_euler_ancestral"), "fresh"),
         Spec("Euler", euler, ("k_euler",)),
         Spec("Heun", heun, ("k_heun",), calls=2),
-        Spec(
-            "DPM++ 2S a",
-            dpmpp_2s_ancestral,
-            ("k_dpmpp_2s_a", "dpmpp_2s_ancestral"),
-            "fresh",
-            "karras",
-            2,
-            False,
-        ),
+        Spec("DPM++ 2S a", dpmpp_2s_ancestral, ("k_dpmpp_2s_a",), "fresh", "karras", calls=2, flow=False),
         Spec("DPM++ 2M", dpmpp_2m, ("k_dpmpp_2m",), schedule="karras"),
         Spec("DPM++ 2M SDE", dpmpp_2m_sde, ("k_dpmpp_2m_sde",), "brownian", "exponential"),
         Spec("DPM++ SDE", dpmpp_sde, ("k_dpmpp_sde",), "brownian", "karras", calls=2, flow=False),
@@ -69,7 +61,6 @@ SAMPLERS: Mapping[str, Spec] = {
 def find_sampler(name: str) -> tuple[Spec, str | None]:
     """The sampler that is meant, and the schedule if its name carries one: "DPM++ 2M Karras", "k_euler_a"."""
     names = {alias: spec for spec in SAMPLERS.values() for alias in (spec.name, *spec.aliases)}
-    table = {
-        f"{n} {key or ''}".strip(): (spec, key) for key in (None, *SCHEDULES) for n, spec in names.items()
-    }
+    table: dict[str, tuple[Spec, str | None]] = {n: (spec, None) for n, spec in names.items()}
+    table |= {f"{n} {key}": (spec, key) for key in SCHEDULES for n, spec in names.items()}
     return find("sampler", name, table, SAMPLERS)

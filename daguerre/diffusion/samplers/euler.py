@@ -39,20 +39,3 @@ def euler_ancestral(
         x = process.alpha(b) * x0 + down * (x - process.alpha(a) * x0) / a
         x = x + up * noise(a, b) if up > 0 else x
         yield Step(i, a, x, x0)
-
-
-def ddim(
-    denoise: Denoiser, x: Tensor, sigmas: Tensor, cond: Cond, process: Process, noise: Noise, eta: float = 0.0
-) -> Steps:
-    """arXiv:2010.02502, equation 12, yielding x in the paper's scale: alpha^2 + sigma^2 = 1."""
-    steps = euler_ancestral(denoise, x, sigmas, cond, process, noise, eta)
-    for step, b in zip(steps, sigmas[1:], strict=True):
-        yield step._replace(x=step.x / (process.alpha(b) ** 2 + b**2).sqrt())
-
-
-def lcm(denoise: Denoiser, x: Tensor, sigmas: Tensor, cond: Cond, process: Process, noise: Noise) -> Steps:
-    """Multistep consistency sampling: arXiv:2303.01469, algorithm 1; of latents: arXiv:2310.04378."""
-    for i, (a, b) in enumerate(pairwise(sigmas)):
-        x0 = denoise(x, a, cond)
-        x = process.alpha(b) * x0 + b * noise(a, b) if b > 0 else x0
-        yield Step(i, a, x, x0)

@@ -1,4 +1,7 @@
-"""DPM-Solver++ (arXiv:2211.01095): steps in lambda = log(alpha / sigma) that are exact for a constant x0."""
+"""DDIM and what grew out of it: steps that are exact where the estimate of x0 stays constant.
+
+DPM-Solver++ is arXiv:2211.01095; its time is lambda = log(alpha / sigma).
+"""
 
 from functools import partial
 from itertools import pairwise
@@ -8,12 +11,30 @@ from torch import Tensor
 from ..denoiser import Cond, Denoiser, Process, Step, Steps
 from ..denoiser import NoiseSource as Noise
 from ..process import renewal
+from .euler import euler_ancestral
+
+
+def ddim(
+    denoise: Denoiser, x: Tensor, sigmas: Tensor, cond: Cond, process: Process, noise: Noise, eta: float = 0.0
+) -> Steps:
+    """arXiv:2010.02502, equation 12, yielding x in the paper's scale: alpha^2 + sigma^2 = 1."""
+    steps = euler_ancestral(denoise, x, sigmas, cond, process, noise, eta)
+    for step, b in zip(steps, sigmas[1:], strict=True):
+        yield step._replace(x=step.x / (process.alpha(b) ** 2 + b**2).sqrt())
+
+
+def lcm(denoise: Denoiser, x: Tensor, sigmas: Tensor, cond: Cond, process: Process, noise: Noise) -> Steps:
+    """Multistep consistency sampling: arXiv:2303.01469, algorithm 1; of latents: arXiv:2310.04378."""
+    for i, (a, b) in enumerate(pairwise(sigmas)):
+        x0 = denoise(x, a, cond)
+        x = process.alpha(b) * x0 + b * noise(a, b) if b > 0 else x0
+        yield Step(i, a, x, x0)
 
 
 def dpmpp_2s_ancestral(
     denoise: Denoiser, x: Tensor, sigmas: Tensor, cond: Cond, process: Process, noise: Noise, eta: float = 1.0
 ) -> Steps:
-    """Algorithm 1, DPM-Solver++(2S) with r = 1/2, to below the next level, then new noise; alpha = 1."""
+    """DPM-Solver++(2S), algorithm 1 with r = 1/2, to below the next level, then new noise; alpha = 1."""
     for i, (a, b) in enumerate(pairwise(sigmas)):
         x0 = estimate = denoise(x, a, cond)
         down, up = renewal(process, a, b, eta)

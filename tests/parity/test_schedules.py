@@ -1,0 +1,48 @@
+"""The noise levels and schedules against diffusers."""
+
+import pytest
+import torch
+
+from daguerre.diffusion.schedule import SCHEDULES, scaled_linear
+
+diffusers = pytest.importorskip("diffusers")
+LEVELS = scaled_linear()
+TRAINED = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
+
+
+def alpha_bar(sigmas: torch.Tensor) -> torch.Tensor:
+    return 1 / (1 + sigmas.double() ** 2)
+
+
+def test_the_ladder() -> None:
+    theirs = diffusers.DDIMScheduler(**TRAINED).alphas_cumprod
+    assert torch.allclose(alpha_bar(LEVELS.sigmas), theirs.double(), rtol=2e-5, atol=1e-7)
+
+
+def test_zero_terminal_signal() -> None:
+    theirs = diffusers.EulerDiscreteScheduler(**TRAINED, rescale_betas_zero_snr=True)
+    found = alpha_bar(LEVELS.zero_terminal().sigmas).sqrt()
+    assert torch.allclose(found, theirs.alphas_cumprod.double().sqrt(), atol=2e-6)
+    assert LEVELS.zero_terminal().sigmas[-1].item() == pytest.approx(theirs.sigmas[0].item(), rel=1e-6)
+
+
+@pytest.mark.parametrize("steps", [4, 10, 16, 20, 30, 50])
+@pytest.mark.parametrize(
+    ("schedule", "spacing"),
+    [
+        ("automatic", {"timestep_spacing": "linspace"}),
+        ("ddim_uniform", {"timestep_spacing": "leading", "steps_offset": 1}),
+        ("turbo", {"timestep_spacing": "trailing"}),
+        ("karras", {"use_karras_sigmas": True}),
+        ("exponential", {"use_exponential_sigmas": True}),
+    ],
+)
+def test_schedules(schedule: str, spacing: dict, steps: int) -> None:
+    theirs = diffusers.EulerDiscreteScheduler(**TRAINED, **spacing)
+    theirs.set_timesteps(steps)
+    sigmas = SCHEDULES[schedule](LEVELS, steps)
+    assert torch.allclose(LEVELS.timestep(sigmas[:-1]), theirs.timesteps.float(), atol=2e-3)
+    # On whole timesteps; between them diffusers interpolates sigma, and we, as k-diffusion, log sigma.
+    whole = theirs.timesteps == theirs.timesteps.round()
+    assert torch.allclose(sigmas[:-1][whole], theirs.sigmas[:-1][whole], rtol=4e-5)
+    assert sigmas[-1] == theirs.sigmas[-1] == 0
