@@ -42,12 +42,11 @@ picture: .venv/installed
 clean:
 	rm -rf .venv outputs .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
-# torch first and alone: a CPU build that is at hand then satisfies everything that asks for torch.
+# torch before all else: a CPU build that is at hand then satisfies everything that asks for torch.
 .venv/installed: constraints.txt pyproject.toml
 	@echo "Installing into .venv, once (about 1 GB, mostly torch) ..."
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	@$(INSTALL) torch
-	@$(INSTALL) setuptools
+	@$(INSTALL) torch setuptools
 	@$(INSTALL) --no-build-isolation --editable .
 	@touch $@
 
