@@ -54,7 +54,8 @@ class SpatialAttention(nn.Module):
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
         h_BSC = self.norm(x_BCHW).flatten(2).transpose(1, 2)
-        h_BSC = F.scaled_dot_product_attention(self.q(h_BSC), self.k(h_BSC), self.v(h_BSC))
+        q, k, v = (layer(h_BSC)[:, None] for layer in (self.q, self.k, self.v))  # fast kernels want heads
+        h_BSC = F.scaled_dot_product_attention(q, k, v)[:, 0]
         return x_BCHW + self.out(h_BSC).transpose(1, 2).reshape(x_BCHW.shape)
 
 

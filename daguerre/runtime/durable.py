@@ -1,5 +1,6 @@
 """Files that are either whole or absent, also after a crash or a power cut."""
 
+import errno
 import os
 import shutil
 import tempfile
@@ -19,21 +20,36 @@ def sync(path: Path) -> None:
 def durable_write(path: Path, write: Callable[[Path], None], *, overwrite: bool = True) -> None:
     """Calls `write` with a temporary path beside `path`, then moves the result into place in one step.
 
-    `write` may make a file or a folder. Raises FileExistsError if `path` exists and `overwrite` is off; whatever
-    goes wrong, `path` keeps its old content and no temporary file stays.
+    `write` may make a file or a folder. Raises FileExistsError if `path` exists and `overwrite` is off, and
+    for a folder always, because no single step replaces one. Whatever goes wrong, `path` keeps its old
+    content and no temporary file stays.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    scratch = Path(tempfile.mkdtemp(prefix=".partial-", dir=path.parent))
     try:
         target = scratch / path.name
         write(target)
         inside = sorted(target.rglob("*"), reverse=True) if target.is_dir() else []
         for item in [*inside, target]:
             sync(item)
-        if overwrite or target.is_dir():
-            os.replace(target, path)
+        if target.is_dir():
+            _move_folder(target, path)
+        elif overwrite:
+            target.replace(path)
         else:
             os.link(target, path)  # unlike a check followed by a rename, this cannot lose a race
         sync(path.parent)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _move_folder(source: Path, path: Path) -> None:
+    """Moves a folder to a path that does not exist or is an empty folder."""
+    try:
+        source.rename(path)
+    except OSError as error:
+        if error.errno in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
+            raise FileExistsError(
+                errno.EEXIST, "exists and is not replaced by a folder", str(path)
+            ) from error
+        raise
