@@ -1,0 +1,133 @@
+"""The one-paragraph text that Stable Diffusion programs write into pictures, written and read.
+
+Prompt lines, an optional line "Negative prompt: ...", and a last line of "Key: value, Key: value". A prompt
+may itself look like any of these, so this text is for other programs; ours read the record beside it.
+"""
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from ..request import RequestError, TextToImage
+from .record import Record
+
+NEGATIVE = "Negative prompt:"
+# A key has a longest length, so that reading a long line without colons takes no quadratic time.
+PAIR = re.compile(r'(\w[\w \-/]{1,80}):\s*("(?:\\.|[^\\"])+"|[^,]*)(?:,|$)')
+SIZE = re.compile(r"(\d{1,9})x(\d{1,9})")
+DEFAULTS = {"Clip skip": "1", "RNG": "GPU", "Schedule type": "Automatic"}  # what leaving a key out means
+SCHEDULE_LABELS = {
+    "sgm_uniform": "SGM Uniform",
+    "ddim_uniform": "DDIM",
+}  # the others are the capitalized name
+
+
+def _schedule(label: str) -> str:
+    names = {label: name for name, label in SCHEDULE_LABELS.items()}
+    return names.get(label, label.lower().replace(" ", "_"))
+
+
+def _interval(value: str) -> tuple[float, ...]:
+    return tuple(float(share) for share in value.split(" to "))
+
+
+# Infotext key -> field of the request, and how its value is read.
+FIELDS: Mapping[str, tuple[str, Callable[[str], Any]]] = {
+    "Prompt": ("prompt", str),
+    "Negative prompt": ("negative_prompt", str),
+    "Steps": ("steps", int),
+    "Sampler": ("sampler", str),
+    "Schedule type": ("schedule", _schedule),
+    "CFG scale": ("cfg_scale", float),
+    "CFG rescale": ("guidance_rescale", float),
+    "CFG interval": ("guidance_interval", _interval),
+    "Seed": ("seed", int),
+    "Size-1": ("width", int),
+    "Size-2": ("height", int),
+    "Clip skip": ("clip_skip", int),
+    "Emphasis": ("emphasis", str.lower),
+}
+
+
+def write(record: Record) -> str:
+    """The infotext of a picture."""
+    request, interval = record.request, record.request.guidance_interval
+    pairs = {
+        "Steps": request.steps,
+        "Sampler": record.sampler,
+        "Schedule type": SCHEDULE_LABELS.get(record.schedule, record.schedule.capitalize()),
+        "CFG scale": _number(request.cfg_scale),
+        "Seed": record.seed,
+        "Size": f"{request.width}x{request.height}",
+        "Model hash": record.model_sha256[:10],
+        "Model": record.model,
+        "VAE hash": record.vae_sha256 and record.vae_sha256[:10],
+        "VAE": record.vae,
+        "Clip skip": request.clip_skip if request.clip_skip > 1 else None,
+        "RNG": "CPU",
+        "CFG rescale": _number(request.guidance_rescale) if request.guidance_rescale else None,
+        "CFG interval": "{} to {}".format(*interval) if interval != (0, 1) else None,
+        "Emphasis": request.emphasis.capitalize() if request.emphasis != "original" else None,
+        "Version": f"daguerre {record.versions.get('daguerre', 'unknown')}",
+    }
+    negative = [f"{NEGATIVE} {request.negative_prompt}"] if request.negative_prompt else []
+    last = ", ".join(f"{key}: {_quote(str(value))}" for key, value in pairs.items() if value is not None)
+    return "\n".join([request.prompt, *negative, last])
+
+
+def read(text: str) -> dict[str, str]:
+    """Key -> value as text, of an infotext of any program; "Size: 512x768" becomes "Size-1" and "Size-2".
+
+    Never fails: text without a line of settings is a prompt and nothing else.
+    """
+    *lines, last = text.replace("\r\n", "\n").strip().split("\n")
+    pairs = PAIR.findall(last)
+    if len(pairs) < 3:
+        lines, pairs = [*lines, last], []
+    start = next((i for i, line in enumerate(lines) if line.strip().startswith(NEGATIVE)), len(lines))
+    found = {"Prompt": "\n".join(lines[:start]).strip()}
+    if start < len(lines):
+        found["Negative prompt"] = "\n".join(lines[start:]).strip()[len(NEGATIVE) :].strip()
+    for key, value in pairs:
+        value = _unquote(value.strip())
+        if size := SIZE.fullmatch(value):
+            found[f"{key}-1"], found[f"{key}-2"] = size.groups()
+        else:
+            found[key] = value
+    return (DEFAULTS | found) if pairs else found
+
+
+def to_request(found: Mapping[str, str]) -> TextToImage:
+    """The request that an infotext, as `read`, describes; what it does not say has the request's default.
+
+    Keys that mean nothing to us are passed over: other programs can do other things. Raises RequestError
+    for a value that makes no sense or lies outside our limits.
+    """
+    values: dict[str, Any] = {"prompt": ""}
+    for key, (name, convert) in FIELDS.items():
+        if key in found:
+            try:
+                values[name] = convert(found[key])
+            except ValueError as error:
+                raise RequestError(
+                    f"{key} is {found[key][:50]!r} in the picture; expected numbers"
+                ) from error
+    return TextToImage(**values)
+
+
+def _number(value: float) -> float | int:
+    return int(value) if value == int(value) else value
+
+
+def _quote(value: str) -> str:
+    return json.dumps(value, ensure_ascii=False) if re.search(r'[,:\n"]|^\s|\s$', value) else value
+
+
+def _unquote(value: str) -> str:
+    if value[:1] == value[-1:] == '"':
+        try:
+            return str(json.loads(value))
+        except ValueError:
+            return value
+    return value

@@ -1,0 +1,132 @@
+"""What made a picture: enough to make it again, pixel for pixel, or to say why that cannot be."""
+
+import hashlib
+import json
+import platform
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from datetime import UTC, datetime
+from importlib.metadata import version
+from typing import Any, Self
+
+from PIL import Image
+
+from .. import __version__
+from ..request import TextToImage
+
+LIBRARIES = ("torch", "numpy", "Pillow", "safetensors")
+# The fields beside the request that decide the pixels, weightiest first, and what a reader calls them.
+DECISIVE = {
+    "model_sha256": "model",
+    "family": "model family",
+    "prediction": "prediction",
+    "vae_sha256": "VAE",
+    "sampler": "sampler",
+    "schedule": "schedule",
+    "noise": "noise source",
+    "mode": "mode",
+    "dtype": "dtype",
+    "device": "device",
+    "processor": "processor",
+    "threads": "CPU threads",
+}
+
+
+class RecordError(ValueError):
+    """A record that cannot be read; the message names the field."""
+
+
+def library_versions() -> dict[str, str]:
+    """The versions of everything that can change a pixel, daguerre first."""
+    return {"daguerre": __version__, **{name: version(name) for name in LIBRARIES}}
+
+
+def pixel_sha256(picture: Image.Image) -> str:
+    """The identity of a picture: a digest of its size and RGB bytes, the same in whatever file they lie."""
+    width, height = picture.size
+    return hashlib.sha256(f"{width}x{height} RGB ".encode() + picture.convert("RGB").tobytes()).hexdigest()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Record:
+    """How one picture was made; what has a default here is the state of the running program."""
+
+    request: TextToImage  # as asked for
+    seed: int  # of this picture, never -1
+    index: int = 0  # of the request's pictures
+    sampler: str  # as resolved: never an alias, nor a name with a schedule in it
+    schedule: str  # likewise
+    family: str
+    prediction: str  # "epsilon" or "v"
+    model: str  # the name it has on this machine
+    model_sha256: str
+    vae: str | None = None  # if it is not the model's own
+    vae_sha256: str | None = None
+    device: str
+    processor: str
+    dtype: str
+    threads: int
+    noise: str = "cpu"  # where noise is drawn
+    mode: str = "exact"  # one picture per forward pass
+    pixel_sha256: str
+    versions: Mapping[str, str] = field(default_factory=library_versions)
+    python: str = field(default_factory=platform.python_version)
+    created: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
+
+    def again(self) -> TextToImage:
+        """The request for this picture alone."""
+        return replace(self.request, seed=self.seed, count=1)
+
+    def to_json(self) -> str:
+        """One line of JSON that UTF-8 can hold, whatever the prompt holds."""
+        text = json.dumps(asdict(self), ensure_ascii=False)
+        return text.encode("utf-8", "backslashreplace").decode()  # a lone surrogate becomes its JSON escape
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """The record that `to_json` wrote. Raises RecordError, naming the field, for anything else."""
+        try:
+            values = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise RecordError(f"the record is not JSON: {error}") from error
+        if not isinstance(values, dict):
+            raise RecordError("the record is not a JSON object")
+        types = {f.name: f.type for f in fields(cls)}
+        if unknown := sorted(set(values) - set(types)):
+            raise RecordError(
+                f"the record's field {unknown[0]!r} is unknown to this version; update daguerre"
+            )
+        if missing := sorted(set(types) - set(values)):
+            raise RecordError(f"the record has no field {missing[0]!r}; it is damaged or was edited")
+        try:
+            request = TextToImage.from_dict(values["request"])
+        except (TypeError, ValueError) as error:
+            raise RecordError(f"the record's field 'request' is wrong: {error}") from error
+        if not _is_table(values["versions"]):
+            raise RecordError("the record's field 'versions' is not a table of texts")
+        for name in types.keys() - {"request", "versions"}:
+            if not isinstance(values[name], types[name]) or isinstance(values[name], bool):  # type: ignore[arg-type]
+                raise RecordError(f"the record's field {name!r} is of the wrong type")
+        return cls(**{**values, "request": request})
+
+
+def _is_table(value: Any) -> bool:
+    return isinstance(value, dict) and all(isinstance(v, str) for v in value.values())
+
+
+def differences(then: Record, now: Record) -> list[str]:
+    """What could make the pixels of `now` differ from those of `then`, a line each, the weightiest first."""
+    lines = [
+        f"{name}: {getattr(then, key)} then, {getattr(now, key)} now"
+        for key, name in DECISIVE.items()
+        if getattr(then, key) != getattr(now, key)
+    ]
+    for name in (f.name for f in fields(TextToImage) if f.name not in DECISIVE):
+        asked, given = getattr(then.again(), name), getattr(now.again(), name)
+        if asked != given:
+            lines.append(f"{name}: {asked!r} then, {given!r} now")
+    for library in dict.fromkeys([*then.versions, *now.versions]):
+        old, new = (r.versions.get(library, "unknown") for r in (then, now))
+        if old != new:
+            lines.append(f"{library}: version {old} then, {new} now")
+    return lines
