@@ -27,7 +27,8 @@ def pipeline_files(
     places = {"unet": "unet", "vae": "vae", "text": "text_encoder", "text2": "text_encoder_2"}
     index: dict[str, Any] = {
         "_class_name": f"StableDiffusion{'XL' * large}{TASKS.get(family.split('-')[-1], '')}Pipeline",
-        "_daguerre_family": model.family, "scheduler": ("diffusers", scheduler(model)["_class_name"]),
+        "_diffusers_version": "0.36.0", "_daguerre_family": model.family,
+        "scheduler": ("diffusers", scheduler(model)["_class_name"]),
         "unet": ("diffusers", "UNet2DConditionModel"), "vae": ("diffusers", "AutoencoderKL"),
     }
     if not large:

@@ -131,18 +131,14 @@ def _find(checkpoint: Checkpoint, weights: str) -> tuple[Part, ...]:
     average = AVERAGE.key(PROBES["unet"]["ldm"]) in checkpoint.tensors
     if weights == "ema" and not average:
         remedy = "Load its plain weights"
-        raise CheckpointError(
-            checkpoint.path, "there is no moving average of the weights in it", remedy=remedy
-        )
+        raise CheckpointError(checkpoint.path, "there is no moving average of the weights in it", remedy=remedy)
     if average and (weights == "ema" or not found["unet"]):
         found["unet"] = [AVERAGE]
     texts = [replace(part, name=name) for part, name in zip(found["text"], ("text", "text2"), strict=False)]
     parts = (*found["unet"][:1], *found["vae"][:1], *texts)
     if not parts:
         known = "U-Net, VAE or CLIP text encoder of Stable Diffusion"
-        raise CheckpointError(
-            checkpoint.path, f"none of its {len(checkpoint.tensors)} tensors belongs to a {known}"
-        )
+        raise CheckpointError(checkpoint.path, f"none of its {len(checkpoint.tensors)} tensors belongs to a {known}")
     return parts
 
 
@@ -159,9 +155,7 @@ def _family(checkpoint: Checkpoint, unet: UNetConfig | None, texts: int, lone: s
     index = theirs(checkpoint, "model_index")
     stated: Any = ours(checkpoint).values.get("family", index.values.get("_daguerre_family", shown))
     if stated != shown and (not isinstance(stated, str) or not re.fullmatch(DERIVED, stated)):
-        raise ours(checkpoint).wrong(
-            "family", stated, f"{shown!r}, as its tensors are, or one derived from it"
-        )
+        raise ours(checkpoint).wrong("family", stated, f"{shown!r}, as its tensors are, or one derived from it")
     return str(stated)
 
 

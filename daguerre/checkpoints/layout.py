@@ -113,3 +113,10 @@ class Shapes:
                 where = self.part.key(template)
                 raise CheckpointError(self.checkpoint.path, f"more than {MOST} blocks", key=where)
         return n - start
+
+    def expect(self, tensors: int) -> None:
+        """Refuses a structure that needs more tensors than there are, before a network is built from it."""
+        there = len(self.checkpoint.tensors)
+        if tensors > there:
+            reason = f"a {self.part.name} like this has at least {tensors:,} tensors; {there:,} are there"
+            raise CheckpointError(self.checkpoint.path, reason, key=self.part.prefix, remedy="Get the whole file again")

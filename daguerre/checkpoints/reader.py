@@ -116,14 +116,10 @@ def _shards(index: Path) -> Iterator[Path]:
     if not isinstance(names, dict) or not names:
         raise CheckpointError(index, "should map tensors to files", key="weight_map")
     for name in dict.fromkeys(name if isinstance(name, str) else "" for name in names.values()):
-        if not name or Path(name).name != name or "\\" in name:
-            raise CheckpointError(
-                index, f"{name!r:.100} is not the name of a file beside it", key="weight_map"
-            )
+        if not name.isprintable() or not name or Path(name).name != name or "\\" in name:
+            raise CheckpointError(index, f"{name!r:.100} is not the name of a file beside it", key="weight_map")
         if not (index.parent / name).is_file():
-            raise CheckpointError(
-                index.parent / name, "this shard is missing", remedy="Download the whole folder"
-            )
+            raise CheckpointError(index.parent / name, "this shard is missing", remedy="Download the whole folder")
         yield index.parent / name
 
 

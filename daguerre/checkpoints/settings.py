@@ -40,9 +40,7 @@ class Fields:
 
     def wrong(self, name: str, value: Any, expected: str) -> CheckpointError:
         reason, remedy = f"should be {expected}, not {value!r:.60}", "Correct it or remove it"
-        return CheckpointError(
-            self.checkpoint.path, reason, key=f"{self.where} {name}".strip(), remedy=remedy
-        )
+        return CheckpointError(self.checkpoint.path, reason, key=f"{self.where} {name}".strip(), remedy=remedy)
 
     def get(self, name: str, default: Any, expected: str, holds: Callable[[Any], bool]) -> Any:
         value = default if self.values.get(name) is None else self.values[name]
@@ -127,9 +125,7 @@ def _heads(c: UNetConfig, their: Fields) -> UNetConfig:
     if not isinstance(stated, list):
         return replace(c, heads=their.integer(name, 8))
     if len(stated) == len(c.channels) and all(type(n) is int and n > 0 for n in stated):
-        each = {
-            width: heads for width, heads in zip(c.channels, stated, strict=True) if width in _attending(c)
-        }
+        each = {width: heads for width, heads in zip(c.channels, stated, strict=True) if width in _attending(c)}
         widths = {width / heads for width, heads in each.items()}
         if len(widths) == 1:
             return replace(c, heads=0, head_width=int(widths.pop()))

@@ -39,9 +39,7 @@ def test_a_table_is_a_bijection_onto_a_full_size_network(part: Part, config: Con
     assert {name: source.shape for name, source in sources.items()} == {
         name: tuple(tensor.shape) for name, tensor in blank(config).state_dict().items()
     }
-    places = [
-        (source.key, source.reshape if "split" in source.reshape else "") for source in sources.values()
-    ]
+    places = [(source.key, source.reshape if "split" in source.reshape else "") for source in sources.values()]
     assert len(set(places)) == len(places), "two parameters would be read from one place"
     splits = [key for key, reshape in places if reshape]
     assert {splits.count(key) for key in splits} <= {3}, "a third of a joined matrix would be lost"
@@ -53,9 +51,7 @@ def test_every_row_of_a_real_checkpoint_is_used_or_ignored_for_a_reason(name: st
     shapes = real_shapes(name)
     identity = identify(of_shapes(shapes))
     used = {
-        source.key: source
-        for part in identity.parts
-        for source in table(part, identity.configs[part.name]).values()
+        source.key: source for part in identity.parts for source in table(part, identity.configs[part.name]).values()
     }
     assert (identity.missing, identity.extra) == ((), ())
     assert used.keys() | identity.ignored.keys() == shapes.keys()
@@ -75,9 +71,7 @@ def test_a_real_checkpoint_has_its_familys_full_size_configs(name: str) -> None:
 @pytest.mark.parametrize("name", REAL)
 def test_a_moving_average_alone_is_as_good_as_plain_weights(name: str) -> None:
     shapes = real_shapes(name)
-    rest = {
-        key: shape for key, shape in shapes.items() if not key.startswith(("model.diffusion", "model_ema"))
-    }
+    rest = {key: shape for key, shape in shapes.items() if not key.startswith(("model.diffusion", "model_ema"))}
     only, both = of_shapes(rest | averaged(shapes)), of_shapes(shapes | averaged(shapes))
     for checkpoint, weights in ((only, "auto"), (only, "ema"), (both, "ema")):
         identity = identify(checkpoint, weights=weights)
@@ -93,9 +87,7 @@ def test_the_moving_average_is_what_is_read() -> None:
     shapes = real_shapes("sd1")
     checkpoint = of_shapes(shapes | averaged(shapes), lambda shape: torch.zeros(1).expand(shape))
     asked: list[str] = []
-    object.__setattr__(
-        checkpoint, "fetch", lambda key, fetch=checkpoint.fetch: asked.append(key) or fetch(key)
-    )
+    object.__setattr__(checkpoint, "fetch", lambda key, fetch=checkpoint.fetch: asked.append(key) or fetch(key))
     read_component(checkpoint, identify(checkpoint, weights="ema"), "unet")
     assert len(asked) == 686
     assert all(key.startswith("model_ema.diffusion_model") for key in asked)

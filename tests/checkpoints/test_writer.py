@@ -29,21 +29,15 @@ REFINER = UNetConfig((32, 64, 64), (0, 2, 0), 48, 2, head_width=16, blocks=2, ve
 XL_VAE = replace(VAE, scale=0.13025)
 FAMILIES = {
     "sd1": Description(family="sd1", unet=UNET, vae=VAE, text=(FIRST,)),
-    "sd1-inpaint": Description(
-        family="sd1-inpaint", unet=replace(UNET, channels_in=9), vae=VAE, text=(FIRST,)
-    ),
+    "sd1-inpaint": Description(family="sd1-inpaint", unet=replace(UNET, channels_in=9), vae=VAE, text=(FIRST,)),
     "sd1-edit": Description(family="sd1-edit", unet=replace(UNET, channels_in=8), vae=VAE, text=(FIRST,)),
     "sd2": Description(family="sd2", unet=LINEAR, vae=VAE, text=(SECOND,), unused_layers=1, prediction="v"),
-    "sd2-from-diffusers": Description(
-        family="sd2", unet=LINEAR, vae=VAE, text=(replace(SECOND, projection=0),)
-    ),
+    "sd2-from-diffusers": Description(family="sd2", unet=LINEAR, vae=VAE, text=(replace(SECOND, projection=0),)),
     "sd2-inpaint": Description(
         family="sd2-inpaint", unet=replace(LINEAR, channels_in=9), vae=VAE, text=(SECOND,), unused_layers=1
     ),
     "sdxl": Description(family="sdxl", unet=LARGE, vae=XL_VAE, text=(FIRST, SECOND)),
-    "sdxl-v": Description(
-        family="sdxl", unet=LARGE, vae=XL_VAE, text=(FIRST, SECOND), prediction="v", zero_snr=True
-    ),
+    "sdxl-v": Description(family="sdxl", unet=LARGE, vae=XL_VAE, text=(FIRST, SECOND), prediction="v", zero_snr=True),
     "turbo": Description(family="turbo", unet=LARGE, vae=XL_VAE, text=(FIRST, SECOND)),
     "sdxl-refiner": Description(family="sdxl-refiner", unet=REFINER, vae=XL_VAE, text=(SECOND,)),
 }
@@ -159,9 +153,7 @@ def test_a_wrong_state_is_not_written(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="made of U-Net, VAE and text encoder"):
         write_diffusers(tmp_path / "x", {"unet": states["unet"]}, replace(model, text=()))
     with pytest.raises(CheckpointError, match="cannot build 2 blocks in the middle"):
-        write_diffusers(
-            tmp_path / "x", states, replace(model, unet=replace(LINEAR, depth=(1, 1), mid_depth=2))
-        )
+        write_diffusers(tmp_path / "x", states, replace(model, unet=replace(LINEAR, depth=(1, 1), mid_depth=2)))
     assert not list(tmp_path.iterdir())
 
 

@@ -48,9 +48,7 @@ def reference(**changes: object) -> diffusers.UNet2DConditionModel:
         "norm_num_groups": 16,
         "sample_size": 8,
     }
-    return diffusers.UNet2DConditionModel(
-        **config | changes | {"down_block_types": down, "up_block_types": up}
-    ).eval()
+    return diffusers.UNet2DConditionModel(**config | changes | {"down_block_types": down, "up_block_types": up}).eval()
 
 
 def opened(network: torch.nn.Module, config: str) -> Checkpoint:

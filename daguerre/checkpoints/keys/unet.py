@@ -56,9 +56,7 @@ def _roots(c: UNetConfig) -> list[tuple[str, str, str]]:
         for i in range(c.blocks):
             roots += _encoder(c.blocks, level, i)
         n = (level + 1) * (c.blocks + 1)
-        roots.append(
-            (f"encoder.{n}.down", f"input_blocks.{n}.0.op", f"down_blocks.{level}.downsamplers.0.conv")
-        )
+        roots.append((f"encoder.{n}.down", f"input_blocks.{n}.0.op", f"down_blocks.{level}.downsamplers.0.conv"))
     for n in range(levels * (c.blocks + 1)):
         step, i = divmod(n, c.blocks + 1)
         behind = 2 if c.depth[levels - 1 - step] else 1  # the upsampler comes after the attention, if any
@@ -79,9 +77,7 @@ def rules(c: UNetConfig, layout: str) -> list[Rule]:
             inner = ATTENTION
         for rule in inner:
             for k in range(max(*c.depth, c.mid_depth)) if "*" in rule[0] else [0]:
-                native, foreign = (
-                    f"{root[j]}.{rule[j]}".strip(".").replace("*", str(k)) for j in (0, column)
-                )
+                native, foreign = (f"{root[j]}.{rule[j]}".strip(".").replace("*", str(k)) for j in (0, column))
                 found.append(Rule(native, foreign))
     return found
 
@@ -102,6 +98,8 @@ def infer(shapes: Shapes, layout: str) -> UNetConfig:
         channels.append(shapes.find(f"{res}.{conv1}", 4)[0])
         depth.append(shapes.count(f"{attention}.{block}"))
         attentions += [attention] if depth[-1] else []
+    stages = 2 * blocks + 1
+    shapes.expect(stages * (10 * len(channels) + 20 * sum(depth)))  # in each residual, each transformer block
     a = attentions[0] if attentions else middle
     linear = len(shapes.find(f"{a}.proj_in.weight", 2, 4)) == 2
     return UNetConfig(

@@ -34,17 +34,13 @@ ENDS = [
 def _roots(c: VAEConfig) -> list[tuple[str, str, str]]:
     """Every residual block, attention and single layer, natively, in ldm and in diffusers."""
     roots = [("quant", "quant_conv", "quant_conv"), ("post_quant", "post_quant_conv", "post_quant_conv")]
-    roots += [
-        (f"{side}.{a}", f"{side}.{b}", f"{side}.{d}") for side in ("encoder", "decoder") for a, b, d in ENDS
-    ]
+    roots += [(f"{side}.{a}", f"{side}.{b}", f"{side}.{d}") for side in ("encoder", "decoder") for a, b, d in ENDS]
     last = len(c.channels) - 1
     for level in range(last + 1):
         down, up, theirs = f"encoder.down.{level}", f"decoder.up.{last - level}", f"_blocks.{level}"
         n, m = level * (c.blocks + 1), level * (c.blocks + 2)
         for i in range(c.blocks):
-            roots.append(
-                (f"encoder.blocks.{n + i}", f"{down}.block.{i}", f"encoder.down{theirs}.resnets.{i}")
-            )
+            roots.append((f"encoder.blocks.{n + i}", f"{down}.block.{i}", f"encoder.down{theirs}.resnets.{i}"))
         for i in range(c.blocks + 1):
             roots.append((f"decoder.blocks.{m + i}", f"{up}.block.{i}", f"decoder.up{theirs}.resnets.{i}"))
         n, m = n + c.blocks, m + c.blocks + 1
@@ -74,4 +70,5 @@ def infer(shapes: Shapes, layout: str) -> VAEConfig:
     levels = shapes.count(f"{level.format('*', 0)}.conv1.weight")
     channels = (shapes.find(f"{level.format(n, 0)}.conv1.weight", 4)[0] for n in range(levels))
     blocks = shapes.count(f"{level.format(0, '*')}.conv1.weight")
+    shapes.expect(8 * levels * (2 * blocks + 1))
     return VAEConfig(tuple(channels), blocks, latent_channels=shapes.find("post_quant_conv.weight", 4)[0])
