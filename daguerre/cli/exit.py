@@ -8,7 +8,7 @@ FAILED, UNUSABLE = 1, 2
 log = logging.getLogger(__name__)
 
 
-class Failure(Exception):
+class Failure(Exception):  # noqa: N818  a name for the user's side of it
     """A command cannot go on."""
 
     def __init__(self, message: str, code: int = FAILED):
@@ -20,6 +20,8 @@ def friendly(error: Exception) -> Failure:
     """What to tell about an error; with DAGUERRE_DEBUG set, the traceback goes to standard error as well."""
     if os.environ.get("DAGUERRE_DEBUG"):
         traceback.print_exception(error)
+    if isinstance(error, Failure):
+        return error
     if isinstance(error, ValueError):  # requests and files that cannot be used: their messages say what to do
         return Failure(str(error), UNUSABLE)
     if isinstance(error, FileNotFoundError) and error.filename is not None:

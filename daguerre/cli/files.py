@@ -28,13 +28,13 @@ def save_picture(picture: "Picture", wanted: Path) -> Path:
 
 
 def save_grid(pictures: Sequence["Picture"], wanted: Path) -> Path:
-    """All pictures in one, as square as they go, with the record of the first."""
+    """All pictures in one, as square as they go, with the infotext of the first."""
     columns = ceil(sqrt(len(pictures)))
     width, height = pictures[0].image.size
     grid = Image.new("RGB", (columns * width, ceil(len(pictures) / columns) * height), "white")
     for i, picture in enumerate(pictures):
         grid.paste(picture.image, (i % columns * width, i // columns * height))
-    return _save(png.encode(grid, pictures[0].record), wanted)
+    return _save(png.encode(grid, pictures[0].record, is_whole=False), wanted)
 
 
 def _save(data: bytes, wanted: Path) -> Path:

@@ -6,7 +6,7 @@ import sys
 from cyclopts import App
 
 from .. import __version__
-from .exit import Failure, friendly
+from .exit import friendly
 
 app = App(name="daguerre", help="The whole of Stable Diffusion: type a prompt, get a picture.", version=__version__)
 app.command("daguerre.cli.generate:generate", name="generate", help="Draw pictures from a prompt.")
@@ -32,9 +32,6 @@ def main() -> None:
         app()
     except KeyboardInterrupt:
         sys.exit(130)
-    except Failure as failure:
-        print(f"daguerre: {failure}", file=sys.stderr)
-        sys.exit(failure.code)
     except Exception as error:
         failure = friendly(error)
         print(f"daguerre: {failure}", file=sys.stderr)

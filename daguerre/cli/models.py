@@ -41,7 +41,8 @@ def resolve(name: str) -> Path:
     hint = f"; did you mean {' or '.join(map(repr, near))}?" if near else ""
     fetch = f" To fetch it from the Hub: daguerre models pull {name}" if name.count("/") == 1 else ""
     raise Failure(
-        f"no model {name!r}: it is no file or folder, and no name that `daguerre models list` shows{hint}{fetch}", UNUSABLE
+        f"no model {name!r}: it is no file or folder, and no name that `daguerre models list` shows{hint}{fetch}",
+        UNUSABLE,
     )
 
 
@@ -106,7 +107,9 @@ def pull(
         else:
             print(snapshot_download(repo, revision=revision, allow_patterns=WANTED, local_files_only=offline))
     except RepositoryNotFoundError as error:
-        raise Failure(f"{repo}: the Hub has no such model, or it is private: log in with `hf auth login`", UNUSABLE) from error
+        raise Failure(
+            f"{repo}: the Hub has no such model, or it is private: log in with `hf auth login`", UNUSABLE
+        ) from error
     except LocalEntryNotFoundError as error:
         why = "and --offline forbids to fetch it" if offline else "and the Hub cannot be reached"
         raise Failure(f"{repo}: not on this machine, {why}", FAILED) from error

@@ -10,7 +10,7 @@ from ..provenance import png
 from ..provenance.record import Record, differences
 from .exit import FAILED, UNUSABLE, Failure
 from .files import save_picture
-from .models import resolve
+from .flags import ModelFlags
 
 
 def show(picture: Path, /, *, json_lines: Annotated[bool, Parameter(name="--json", negative="")] = False) -> None:
@@ -63,24 +63,25 @@ def reproduce(
         Also save the new picture here.
     """
     then = _record(picture, png.read(picture)[0])
-    from ..families.loading import load_model
     from ..generate.text_to_image import Picture, text_to_image
+    from ..runtime.device import exact
     from .progress import Progress
 
-    loaded = load_model(
-        resolve(model or then.model),
+    flags = ModelFlags(
+        model=model or then.model,
         vae=vae or (Path(then.vae) if then.vae else None),
         family=then.family,
-        prediction=then.prediction,
+        prediction="v" if then.prediction == "v" else "epsilon",
         device=device or then.device,
         dtype=then.dtype,
         low_memory=then.mode == "low memory",
     )
+    loaded = flags.load()
     if loaded.sha256 != then.model_sha256:
         print(f"another model: sha256 {then.model_sha256[:10]} then, {loaded.sha256[:10]} now")
     now: Picture | None = None
     request = then.again()
-    with Progress(request.steps, 1, quiet=False) as progress:
+    with exact(then.threads), Progress(request.steps, 1, quiet=False) as progress:
         for event in text_to_image(loaded, request):
             if isinstance(event, Picture):
                 now = event
@@ -92,11 +93,16 @@ def reproduce(
     if now.record.pixel_sha256 == then.pixel_sha256:
         print(f"{picture}: pixel-identical (sha256 {then.pixel_sha256})")
         return
-    found = differences(then, now.record) or ["nothing that the record knows of; the picture itself may have been edited"]
+    found = differences(then, now.record) or [
+        "nothing that the record knows of; the picture itself may have been edited"
+    ]
     raise Failure(f"{picture}: the pixels differ. What differs in the making:\n  " + "\n  ".join(found), FAILED)
 
 
 def _record(picture: Path, record: Record | None) -> Record:
     if record is None:
-        raise Failure(f"{picture}: no daguerre record in this picture; only pictures made by daguerre have one", UNUSABLE)
+        raise Failure(
+            f"{picture}: no daguerre record in this picture; only pictures made by daguerre have one",
+            UNUSABLE,
+        )
     return record

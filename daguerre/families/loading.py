@@ -57,7 +57,11 @@ def load_model(
     skipped = (replace(e, skip=e.skip + identity.unused_layers) for e in row.encodings)
     where = pick_device(device)
     number = pick_dtype(where, dtype)
-    sources = {"unet": (checkpoint, identity), "text": (checkpoint, identity), "text2": (checkpoint, identity)}
+    sources = {
+        "unet": (checkpoint, identity),
+        "text": (checkpoint, identity),
+        "text2": (checkpoint, identity),
+    }
     sources["vae"] = vae_checkpoint, vae_identity
     fill = {part: partial(_fill, source, part, number) for part, source in sources.items()}
     with torch.device("meta"):
@@ -91,5 +95,3 @@ def _fill(source: tuple[Checkpoint, Identity], part: str, dtype: torch.dtype, mo
     state = read_component(*source, part)
     module.load_state_dict({k: v.to(dtype) for k, v in state.items()}, assign=True)
     module.requires_grad_(requires_grad=False)
-
-

@@ -22,6 +22,7 @@ from .conditioning import encode_prompts
 from .family import Family
 
 Prediction = Literal["epsilon", "v"]
+CPU = torch.device("cpu")
 BAND = 16  # rows of latents decoded at once in low-memory mode
 
 
@@ -39,7 +40,7 @@ class Model:
     vae_name: str = ""  # of a separate VAE file
     vae_sha256: str = ""
     levels: NoiseLevels = field(default_factory=scaled_linear)
-    device: torch.device = torch.device("cpu")
+    device: torch.device = CPU
     low_memory: bool = False
     reload: Mapping[str, Callable[[nn.Module], object]] = field(default_factory=dict)  # by part, for freed weights
 

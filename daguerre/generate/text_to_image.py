@@ -42,7 +42,7 @@ def text_to_image(model: Model, request: TextToImage) -> Iterator[Step | Picture
     """
     asked, request = request, settled(request)
     spec, _ = find_sampler(request.sampler)
-    sigmas = spec.sigmas(request.schedule, model.levels, request.steps).to(model.device)
+    sigmas = spec.sigmas(request.schedule, model.levels, request.steps)
     process = VarianceExploding()
     factor = model.vae.config.factor
     shape = (model.unet.config.channels_out, request.height // factor, request.width // factor)
@@ -53,7 +53,7 @@ def text_to_image(model: Model, request: TextToImage) -> Iterator[Step | Picture
         for i in range(request.count):
             begun = time.perf_counter()
             seed = request.seed + i
-            noise = noise_source(spec, seed, shape, sigmas)
+            noise = noise_source(spec, seed, shape, sigmas, model.device)
             x = spec.start(initial([seed], shape).to(model.device), sigmas[0], process)
             with model.on_device("unet"):
                 unguided = model.denoiser()
@@ -80,16 +80,14 @@ def settled(request: TextToImage) -> TextToImage:
     return replace(request, seed=seed, sampler=spec.name, schedule=schedule)
 
 
-def noise_source(spec: Spec, seed: int, shape: tuple[int, ...], sigmas: Tensor) -> NoiseSource:
+def noise_source(spec: Spec, seed: int, shape: tuple[int, ...], sigmas: Tensor, device: torch.device) -> NoiseSource:
     if spec.noise == "brownian":
         levels = sigmas[sigmas > 0]
-        return brownian([seed], shape, levels.min().item(), levels.max().item(), sigmas.device)
-    return fresh([seed], shape, sigmas.device)
+        return brownian([seed], shape, levels.min().item(), levels.max().item(), device)
+    return fresh([seed], shape, device)
 
 
-def adjusted(
-    guidance: ClassifierFree, unguided: Epsilon | Velocity, request: TextToImage, sigmas: Tensor
-) -> Denoiser:
+def adjusted(guidance: ClassifierFree, unguided: Epsilon | Velocity, request: TextToImage, sigmas: Tensor) -> Denoiser:
     """Guidance with the request's rescaling, in the part of the steps that the request asks for."""
     rescaled = request.guidance_rescale > 0 and request.cfg_scale != 1
     share = request.guidance_rescale
@@ -105,7 +103,6 @@ def to_image(pixels: Tensor) -> Image.Image:
     """One picture (1, 3, H, W), about [-1, 1], as 8-bit RGB."""
     rounded = pixels[0].float().clamp(-1, 1).add(1).mul(127.5).round().byte()
     return Image.fromarray(rounded.permute(1, 2, 0).cpu().numpy())
-
 
 
 def record_of(model: Model, asked: TextToImage, index: int, used: TextToImage, image: Image.Image) -> Record:

@@ -45,11 +45,12 @@ class Layer(nn.Module):
     def forward(self, x_BTD: Tensor) -> Tensor:
         h = self.norm1(x_BTD)
         q, k, v = (p(h).unflatten(-1, (self.heads, -1)).transpose(1, 2) for p in (self.q, self.k, self.v))
-        y = F.scaled_dot_product_attention(q, k, v, is_causal=self.causal)
-        x_BTD = x_BTD + self.out(y.transpose(1, 2).flatten(2))
+        mixed = F.scaled_dot_product_attention(q, k, v, is_causal=self.causal)
+        x_BTD = x_BTD + self.out(mixed.transpose(1, 2).flatten(2))
         h = self.up(self.norm2(x_BTD))
         h = h * torch.sigmoid(1.702 * h) if self.quick else F.gelu(h)
-        return x_BTD + self.down(h)
+        y_BTD: Tensor = x_BTD + self.down(h)
+        return y_BTD
 
 
 class CLIPText(nn.Module):
@@ -111,5 +112,5 @@ class CLIPVision(nn.Module):
         x_BTD = self.norm_in(x_BTD)
         for layer in self.layers:
             x_BTD = layer(x_BTD)
-        y: Tensor = self.projection(self.norm(x_BTD[:, 0]))
-        return y
+        y_BP: Tensor = self.projection(self.norm(x_BTD[:, 0]))
+        return y_BP

@@ -124,7 +124,8 @@ class SpatialTransformer(nn.Module):
             h_BSD = block(h_BSD, ctx_BTD)
         h_BSD = self.proj_out(h_BSD) if self.linear else h_BSD
         h = h_BSD.transpose(1, 2).reshape(x_BCHW.shape)
-        return x_BCHW + (h if self.linear else self.proj_out(h))
+        y: Tensor = x_BCHW + (h if self.linear else self.proj_out(h))
+        return y
 
 
 class Stage(nn.Module):

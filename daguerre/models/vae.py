@@ -56,7 +56,8 @@ class SpatialAttention(nn.Module):
         h_BSC = self.norm(x_BCHW).flatten(2).transpose(1, 2)
         q, k, v = (layer(h_BSC)[:, None] for layer in (self.q, self.k, self.v))  # fast kernels want heads
         h_BSC = F.scaled_dot_product_attention(q, k, v)[:, 0]
-        return x_BCHW + self.out(h_BSC).transpose(1, 2).reshape(x_BCHW.shape)
+        y: Tensor = x_BCHW + self.out(h_BSC).transpose(1, 2).reshape(x_BCHW.shape)
+        return y
 
 
 class Downsample(nn.Module):

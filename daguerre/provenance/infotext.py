@@ -110,9 +110,7 @@ def to_request(found: Mapping[str, str]) -> TextToImage:
             try:
                 values[name] = convert(found[key])
             except ValueError as error:
-                raise RequestError(
-                    f"{key} is {found[key][:50]!r} in the picture; expected numbers"
-                ) from error
+                raise RequestError(f"{key} is {found[key][:50]!r} in the picture; expected numbers") from error
     return TextToImage(**values)
 
 

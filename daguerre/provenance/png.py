@@ -23,12 +23,13 @@ class PNGError(ValueError):
     """A file that is no PNG or a damaged one; the message names the file and what is wrong."""
 
 
-def encode(picture: Image.Image, record: Record) -> bytes:
-    """The bytes of a PNG of an RGB picture, with its infotext and record."""
+def encode(picture: Image.Image, record: Record, *, is_whole: bool = True) -> bytes:
+    """The bytes of a PNG of an RGB picture, with its infotext and, if the record is of all of it, the record."""
     texts = PngInfo()
     words = infotext.write(record).replace("\0", "")  # a PNG text ends at NUL; the record keeps it
     texts.add_text(INFOTEXT, words.encode("utf-8", "replace").decode())  # Latin-1 where that does, else UTF-8
-    texts.add_itxt(RECORD, record.to_json())
+    if is_whole:
+        texts.add_itxt(RECORD, record.to_json())
     buffer = io.BytesIO()
     picture.save(buffer, "PNG", pnginfo=texts)
     return buffer.getvalue()

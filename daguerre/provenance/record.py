@@ -93,9 +93,7 @@ class Record:
             raise RecordError("the record is not a JSON object")
         types = {f.name: f.type for f in fields(cls)}
         if unknown := sorted(set(values) - set(types)):
-            raise RecordError(
-                f"the record's field {unknown[0]!r} is unknown to this version; update daguerre"
-            )
+            raise RecordError(f"the record's field {unknown[0]!r} is unknown to this version; update daguerre")
         if missing := sorted(set(types) - set(values)):
             raise RecordError(f"the record has no field {missing[0]!r}; it is damaged or was edited")
         try:

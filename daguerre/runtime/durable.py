@@ -49,7 +49,5 @@ def _move_folder(source: Path, path: Path) -> None:
         source.rename(path)
     except OSError as error:
         if error.errno in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
-            raise FileExistsError(
-                errno.EEXIST, "exists and is not replaced by a folder", str(path)
-            ) from error
+            raise FileExistsError(errno.EEXIST, "exists and is not replaced by a folder", str(path)) from error
         raise

@@ -27,7 +27,12 @@ def model(home):
 @pytest.fixture
 def run(home, tmp_path):
     def run(*arguments, code=0):
-        environment = {**os.environ, "HOME": str(home), "DAGUERRE_MODELS": str(home / "models"), "HF_HOME": str(home / "hub")}
+        environment = {
+            **os.environ,
+            "HOME": str(home),
+            "DAGUERRE_MODELS": str(home / "models"),
+            "HF_HOME": str(home / "hub"),
+        }
         command = [sys.executable, "-m", "daguerre.cli.main", *map(str, arguments)]
         done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment)
         assert done.returncode == code, done.stderr
@@ -79,7 +84,19 @@ def test_nothing_is_overwritten(run, model, tmp_path):
 
 
 def test_grid_and_preview(run, model, tmp_path):
-    run("generate", "two apples", "--model", "toy", *SMALL, "--count", 3, "--grid", "--preview", "--out", tmp_path / "here")
+    run(
+        "generate",
+        "two apples",
+        "--model",
+        "toy",
+        *SMALL,
+        "--count",
+        3,
+        "--grid",
+        "--preview",
+        "--out",
+        tmp_path / "here",
+    )
     assert size(tmp_path / "here" / "grid-two-apples.png") == (128, 128)
     assert size(tmp_path / "here" / "preview.png") == (64, 64)
 
@@ -132,7 +149,9 @@ def test_inspect_and_convert_there_and_back(run, model, tmp_path):
         for m in (model, tmp_path / "folder", tmp_path / "back.safetensors")
     ]
     assert len(set(drawn)) == 1
-    assert "exists already" in run("checkpoint", "convert", model, tmp_path / "folder", "--layout", "ldm", code=2).stderr
+    assert (
+        "exists already" in run("checkpoint", "convert", model, tmp_path / "folder", "--layout", "ldm", code=2).stderr
+    )
 
 
 def test_models_list(run, model):

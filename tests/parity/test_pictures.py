@@ -14,13 +14,23 @@ from daguerre.generate.text_to_image import Picture
 from daguerre.text.tokenizer import tokenizer_files
 
 REQUEST = TextToImage(
-    prompt="a red apple on a table, highly detailed", negative_prompt="blurry, dark", steps=10, width=64, height=64, seed=5
+    prompt="a red apple on a table, highly detailed",
+    negative_prompt="blurry, dark",
+    steps=10,
+    width=64,
+    height=64,
+    seed=5,
 )
 SPACING = {
     "DDIM": ("DDIMScheduler", {"timestep_spacing": "leading", "steps_offset": 1, "set_alpha_to_one": False}),
     "Euler": ("EulerDiscreteScheduler", {"timestep_spacing": "linspace"}),
 }
-BETAS = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "num_train_timesteps": 1000}
+BETAS = {
+    "beta_start": 0.00085,
+    "beta_end": 0.012,
+    "beta_schedule": "scaled_linear",
+    "num_train_timesteps": 1000,
+}
 
 
 def text_encoder(projected: bool = False, activation: str = "quick_gelu"):

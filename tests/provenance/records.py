@@ -8,9 +8,7 @@ from daguerre.provenance.record import Record
 from daguerre.request import LIMITS, TextToImage
 
 # Lone low surrogates are how Python hands over bytes of a command line that are not UTF-8.
-ANY_TEXT = st.text(
-    st.characters(exclude_categories=["Cs"]) | st.characters(min_codepoint=0xDC80, max_codepoint=0xDCFF)
-)
+ANY_TEXT = st.text(st.characters(exclude_categories=["Cs"]) | st.characters(min_codepoint=0xDC80, max_codepoint=0xDCFF))
 TRAPS = [
     "",
     "a cat\nSteps: 20, Seed: 1, Sampler: Euler a",
@@ -46,11 +44,7 @@ def record(**changes: Any) -> Record:
 
 def number(name: str) -> st.SearchStrategy[Any]:
     low, high = LIMITS[name]
-    return (
-        st.floats(low, high)
-        if name in ("cfg_scale", "guidance_rescale")
-        else st.integers(int(low), int(high))
-    )
+    return st.floats(low, high) if name in ("cfg_scale", "guidance_rescale") else st.integers(int(low), int(high))
 
 
 def requests(prompts: st.SearchStrategy[str]) -> st.SearchStrategy[TextToImage]:

@@ -40,9 +40,7 @@ def test_the_text_has_the_order_and_form_that_others_expect():
         guidance_interval=(0.1, 1),
         seed=5,
     )
-    made = record(
-        request=request, model="my: model", vae="v", vae_sha256="9" * 64, versions={"daguerre": "0.1.0"}
-    )
+    made = record(request=request, model="my: model", vae="v", vae_sha256="9" * 64, versions={"daguerre": "0.1.0"})
     assert infotext.write(made) == (
         "a\nb\nNegative prompt: c\n"
         "Steps: 20, Sampler: DPM++ 2M, Schedule type: Karras, CFG scale: 7, Seed: 123, Size: 512x512, "
@@ -54,9 +52,7 @@ def test_the_text_has_the_order_and_form_that_others_expect():
 def test_what_is_as_usual_is_left_out():
     text = infotext.write(record(request=TextToImage(prompt="a")))
     assert "\n" in text
-    assert not any(
-        key in text for key in ("Negative", "Clip skip", "VAE", "CFG rescale", "interval", "Emphasis")
-    )
+    assert not any(key in text for key in ("Negative", "Clip skip", "VAE", "CFG rescale", "interval", "Emphasis"))
 
 
 @given(requests(PLAIN))

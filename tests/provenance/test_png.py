@@ -69,9 +69,7 @@ def test_a_picture_of_others_gives_what_it_has(path):
     buffer = io.BytesIO()
     PICTURE.save(buffer, "PNG", pnginfo=texts)
     assert read(save(path, buffer.getvalue())) == (None, "a cat \U0001f431")
-    late = file_of(
-        chunk(b"IDAT"), chunk(b"zTXt", b"parameters\0\0" + zlib.compress("café".encode("latin-1")))
-    )
+    late = file_of(chunk(b"IDAT"), chunk(b"zTXt", b"parameters\0\0" + zlib.compress("café".encode("latin-1"))))
     assert read(save(path, late)) == (None, "café")
     assert read(save(path, file_of())) == (None, None)
 

@@ -75,9 +75,7 @@ def test_a_failed_write_leaves_the_old_file_and_no_litter(tmp_path, error):
 
 
 @pytest.mark.parametrize("overwrite", [True, False])
-def test_content_reaches_the_disk_before_the_name_and_that_before_the_return(
-    tmp_path, monkeypatch, overwrite
-):
+def test_content_reaches_the_disk_before_the_name_and_that_before_the_return(tmp_path, monkeypatch, overwrite):
     path, synced = tmp_path / "file", []
     monkeypatch.setattr(durable, "sync", lambda item: synced.append((item.name, path.exists())))
     durable_write(path, text("new"), overwrite=overwrite)

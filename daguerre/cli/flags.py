@@ -1,0 +1,119 @@
+"""Groups of flags that commands share: what to draw, and with which model."""
+
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from cyclopts import Parameter
+
+from ..request import RequestError
+from .models import BUILT_IN, resolve
+
+if TYPE_CHECKING:
+    from ..families.model import Model
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class DrawingFlags:
+    """The request's fields; what is not given is the model's own default.
+
+    Parameters
+    ----------
+    negative_prompt
+        What to keep out of the picture.
+    steps
+        More steps, finer work, more time.
+    sampler
+        Such as "Euler a", "DPM++ 2M Karras", "DDIM".
+    schedule
+        automatic, karras, exponential, sgm_uniform, ddim_uniform, turbo.
+    cfg_scale
+        How closely to follow the prompt; 1 turns guidance off.
+    seed
+        The same seed draws the same picture; -1 takes a random one.
+    size
+        WIDTHxHEIGHT in pixels, such as 512x768.
+    count
+        How many pictures; their seeds follow one another.
+    clip_skip
+        2 reads the text encoder one layer before its last, 3 two layers, and so on.
+    guidance_rescale
+        0 to 1: takes back the over-contrast of strong guidance.
+    guidance_interval
+        The part of the steps that is guided, such as 0.1 0.8.
+    emphasis
+        How word weights are applied.
+    """
+
+    negative_prompt: Annotated[str, Parameter(name="--negative")] = ""
+    steps: int | None = None
+    sampler: str | None = None
+    schedule: str | None = None
+    cfg_scale: Annotated[float | None, Parameter(name="--cfg")] = None
+    seed: int = -1
+    size: str | None = None
+    count: int = 1
+    clip_skip: int | None = None
+    guidance_rescale: float | None = None
+    guidance_interval: Annotated[tuple[float, float] | None, Parameter(negative="")] = None
+    emphasis: Literal["original", "no norm", "ignore", "none"] | None = None
+
+    def given(self) -> dict[str, Any]:
+        """The fields of a `TextToImage` that were given."""
+        values = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "size"}
+        if self.size is not None:
+            width, _, height = self.size.lower().partition("x")
+            if not (width.isdecimal() and height.isdecimal()):
+                raise RequestError(f"--size is {self.size!r}; write it as WIDTHxHEIGHT, such as 512x768")
+            values |= {"width": int(width), "height": int(height)}
+        return {name: value for name, value in values.items() if value is not None}
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class ModelFlags:
+    """Which model, and what it runs on.
+
+    Parameters
+    ----------
+    model
+        A checkpoint file, a diffusers folder, or a name that `daguerre models list` shows.
+    vae
+        A VAE file or folder to use in place of the model's own.
+    family
+        Overrides what the file looks like, for example turbo.
+    prediction
+        Overrides what the file looks like.
+    device
+        cuda, mps, xpu or cpu; the best one by default.
+    dtype
+        float32, float16 or bfloat16; what the device is fast at by default.
+    low_memory
+        Keep only the part at work in memory; slower.
+    """
+
+    model: str = BUILT_IN
+    vae: Path | None = None
+    family: str | None = None
+    prediction: Literal["epsilon", "v"] | None = None
+    device: str | None = None
+    dtype: str | None = None
+    low_memory: Annotated[bool, Parameter(negative="")] = False
+
+    def load(self) -> "Model":
+        """The model, on its device."""
+        from ..families.loading import load_model
+
+        return load_model(
+            resolve(self.model),
+            vae=self.vae,
+            family=self.family,
+            prediction=self.prediction,
+            device=self.device,
+            dtype=self.dtype,
+            low_memory=self.low_memory,
+        )
+
+
+STANDARD, BUILT_IN_MODEL = DrawingFlags(), ModelFlags()
