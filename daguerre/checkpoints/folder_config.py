@@ -14,49 +14,56 @@ NONE = (None, None)
 # fmt: off
 
 
-def pipeline_files(
-    model: Description, tokenizer_files: Mapping[str, bytes]
-) -> tuple[dict[str, str], dict[str, bytes]]:
-    """Part -> its folder, and file -> content for all files but the weights.
+def describe(model: Description) -> dict[str, dict[str, Any]]:
+    """The settings of every network there is, by its folder, and of scheduler and whole if there is a U-Net."""
+    described = {"model_index": {"_daguerre_family": model.family}, "scheduler": scheduler(model)} if model.unet else {}
+    for part, config in model.configs.items():
+        match config:
+            case UNetConfig():
+                described[part] = unet(config, model.text)
+            case VAEConfig():
+                described[part] = vae(config)
+            case CLIPTextConfig():
+                described[model.folders[part]] = text(config, config.layers - model.unused_layers)
+    return described
 
-    Raises ValueError for a model that diffusers cannot build.
-    """
+
+def pipeline_files(model: Description, tokenizer_files: Mapping[str, bytes]) -> dict[str, bytes]:
+    """File -> content of a whole folder but for the weights. Raises ValueError for what diffusers cannot build."""
     if not (model.unet and model.vae and model.text):
         raise ValueError("a pipeline is made of U-Net, VAE and text encoder")
-    family, large = structure(model.unet, len(model.text)), bool(model.unet.vector)
-    places = {"unet": "unet", "vae": "vae", "text": "text_encoder", "text2": "text_encoder_2"}
-    index: dict[str, Any] = {
-        "_class_name": f"StableDiffusion{'XL' * large}{TASKS.get(family.split('-')[-1], '')}Pipeline",
-        "_diffusers_version": "0.36.0", "_daguerre_family": model.family,
-        "scheduler": ("diffusers", scheduler(model)["_class_name"]),
+    c, large, described = model.unet, bool(model.unet.vector), describe(model)
+    if not c.mid_depth or c.depth[-1] not in (0, c.mid_depth):
+        raise ValueError(f"diffusers cannot build {c.mid_depth} blocks in the middle after {c.depth[-1]}")
+    task = TASKS.get(structure(c, len(model.text)).split("-")[-1], "")
+    index: dict[str, Any] = described["model_index"] | {
+        "_class_name": f"StableDiffusion{'XL' * large}{task}Pipeline", "_diffusers_version": "0.36.0",
+        "scheduler": ("diffusers", described["scheduler"]["_class_name"]),
         "unet": ("diffusers", "UNet2DConditionModel"), "vae": ("diffusers", "AutoencoderKL"),
     }
     if not large:
         index |= {"feature_extractor": NONE, "safety_checker": NONE, "requires_safety_checker": False}
-    if family.startswith("sdxl-refiner"):
-        places["text"] = places["text2"]
+    if model.folders["text"] == "text_encoder_2":
         index |= {"text_encoder": NONE, "tokenizer": NONE, "requires_aesthetics_score": True}
-    described = {
-        "model_index": index, "scheduler/scheduler_config": scheduler(model),
-        "unet/config": unet(model.unet, model.text), "vae/config": vae(model.vae),
-    }
     files: dict[str, bytes] = {}
-    for name, config in zip(("text", "text2"), model.text, strict=False):
-        place, projected = places[name], "WithProjection" * (places[name] == "text_encoder_2")
-        index[place] = "transformers", f"CLIPTextModel{projected}"
-        described[f"{place}/config"] = text(config, config.layers - model.unused_layers)
+    for part, config in zip(("text", "text2"), model.text, strict=False):
+        place = model.folders[part]
+        index[place] = "transformers", "CLIPTextModel" + "WithProjection" * (place == "text_encoder_2")
         place = place.replace("text_encoder", "tokenizer")
         index[place] = ("transformers", "CLIPTokenizer") if tokenizer_files else NONE
         files |= {f"{place}/{file}": content for file, content in tokenizer_files.items()}
-        described |= {f"{place}/tokenizer_config": tokenizer(config)} if tokenizer_files else {}
-    files |= {f"{name}.json": json.dumps(values, indent=2).encode() for name, values in described.items()}
-    return places, files
+        files |= {f"{place}/tokenizer_config.json": _json(tokenizer(config))} if tokenizer_files else {}
+    for name, values in (described | {"model_index": index}).items():
+        file = {"model_index": name, "scheduler": "scheduler/scheduler_config"}.get(name, f"{name}/config")
+        files[f"{file}.json"] = _json(values)
+    return files
+
+
+def _json(values: Mapping[str, Any]) -> bytes:
+    return json.dumps(values, indent=2).encode()
 
 
 def unet(c: UNetConfig, text: tuple[CLIPTextConfig, ...]) -> dict[str, Any]:
-    """Raises ValueError for a structure that diffusers cannot build."""
-    if not c.mid_depth or c.depth[-1] not in (0, c.mid_depth):
-        raise ValueError(f"diffusers cannot build {c.mid_depth} blocks in the middle after {c.depth[-1]}")
     kinds = ["CrossAttn" * bool(depth) for depth in c.depth]
     config: dict[str, Any] = {
         "_class_name": "UNet2DConditionModel", "sample_size": 128 if c.vector else 64, "act_fn": "silu",
@@ -69,7 +76,7 @@ def unet(c: UNetConfig, text: tuple[CLIPTextConfig, ...]) -> dict[str, Any]:
         "cross_attention_dim": c.context, "use_linear_projection": c.linear, "norm_num_groups": c.groups,
         "flip_sin_to_cos": True, "freq_shift": 0,
     }
-    if c.vector:  # the pooled text, and after it numbers as sinusoids: six, of the refiner five
+    if c.vector and text:  # the pooled text, and after it numbers as sinusoids: six, of the refiner five
         each = (c.vector - text[-1].projection) // (6 if len(text) > 1 else 5)
         config |= {"addition_embed_type": "text_time", "addition_time_embed_dim": each}
         config |= {"projection_class_embeddings_input_dim": c.vector}

@@ -10,7 +10,7 @@ from ..models.unet import SD2, UNetConfig
 from ..models.vae import SDXL, VAEConfig
 from .checkpoint import Checkpoint, CheckpointError
 from .layout import Part
-from .settings import complete, ours, theirs
+from .settings import COUNT, Settings, complete, one_of, settings_of
 from .tables import Config, infer, table
 
 PLACES = {
@@ -68,6 +68,13 @@ class Description:
         """By part: unet, vae, text, text2."""
         named = {"unet": self.unet, "vae": self.vae, **dict(zip(("text", "text2"), self.text, strict=False))}
         return {name: config for name, config in named.items() if config}
+
+    @property
+    def folders(self) -> dict[str, str]:
+        """By part, what diffusers calls it; the refiner has the second of SDXL's text encoders only."""
+        second = bool(self.unet and self.unet.vector and len(self.text) == 1)
+        text = "text_encoder_2" if second else "text_encoder"
+        return {"unet": "unet", "vae": "vae", "text": text, "text2": "text_encoder_2"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,24 +159,19 @@ def _family(checkpoint: Checkpoint, unet: UNetConfig | None, texts: int, lone: s
     how = scheduler.get("_class_name"), scheduler.get("timestep_spacing")
     if shown == "sdxl" and how == ("EulerAncestralDiscreteScheduler", "trailing"):
         return "turbo"
-    index = theirs(checkpoint, "model_index")
-    stated: Any = ours(checkpoint).values.get("family", index.values.get("_daguerre_family", shown))
-    if stated != shown and (not isinstance(stated, str) or not re.fullmatch(DERIVED, stated)):
-        raise ours(checkpoint).wrong("family", stated, f"{shown!r}, as its tensors are, or one derived from it")
-    return str(stated)
+    derived = lambda name: name == shown or (isinstance(name, str) and re.fullmatch(DERIVED, name))  # noqa: E731
+    kind = f"{shown!r}, as its tensors are, or one derived from it", derived
+    return str(Settings(checkpoint, "model_index").get("_daguerre_family", shown, kind))
 
 
 def _prediction(checkpoint: Checkpoint, part: Part, unet: UNetConfig | None) -> tuple[Any, bool, list[str]]:
     """What the U-Net predicts, whether its schedule ends in pure noise, and how that is known."""
     kind, zero_snr, why = "epsilon", "ztsnr" in checkpoint.tensors, "nothing says otherwise"
-    scheduler, our = theirs(checkpoint, "scheduler"), ours(checkpoint)
-    stated, key = checkpoint.metadata.get("modelspec.prediction_type"), part.key(V_STATISTIC)
+    scheduler, key = Settings(checkpoint, "scheduler"), part.key(V_STATISTIC)
+    stated = checkpoint.metadata.get("modelspec.prediction_type")
     if scheduler.values:
-        kind = scheduler.choice("prediction_type", "epsilon", "v_prediction").removesuffix("_prediction")
-        zero_snr, why = scheduler.choice("rescale_betas_zero_snr", False, True), "its scheduler says so"
-    elif "prediction" in our.values:
-        kind, why = our.choice("prediction", "epsilon", "v"), "its metadata say so"
-        zero_snr = our.choice("zero_snr", False, True)
+        kind = scheduler.get("prediction_type", kind, one_of("epsilon", "v_prediction")).removesuffix("_prediction")
+        zero_snr, why = scheduler.get("rescale_betas_zero_snr", False, one_of(False, True)), "its scheduler says so"
     elif "v_pred" in checkpoint.tensors:
         kind, why = "v", "a tensor named v_pred says so"
     elif stated in ("epsilon", "v"):
@@ -182,14 +184,12 @@ def _prediction(checkpoint: Checkpoint, part: Part, unet: UNetConfig | None) -> 
 
 def _unused(checkpoint: Checkpoint, part: Part, text: CLIPTextConfig) -> int:
     """Trailing layers that the U-Net was trained without: SD 2 reads OpenCLIP's last layer but one."""
-    their = theirs(checkpoint, part.prefix.rstrip("/"))
-    if their.values:
-        used = their.integer("num_hidden_layers", text.layers)
-        if used > text.layers:
-            raise their.wrong("num_hidden_layers", used, f"at most {text.layers}, as many as there are")
-        return text.layers - used
-    sd2 = part.prefix.startswith("cond_stage_model") and part.layout == "openclip" and text.projection > 0
-    return ours(checkpoint).integer("unused_layers", int(sd2), least=0)
+    stated, sd2 = settings_of(checkpoint, part), part.layout == "openclip" and part.prefix.startswith("cond_stage")
+    used = text.layers if stated.values or not text.projection or not sd2 else text.layers - 1
+    used = int(stated.get("num_hidden_layers", used, COUNT))
+    if used > text.layers:
+        raise stated.wrong("num_hidden_layers", f"at most {text.layers}, as many as there are")
+    return text.layers - used
 
 
 def _account(

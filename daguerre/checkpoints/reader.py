@@ -13,6 +13,7 @@ from .checkpoint import Checkpoint, CheckpointError, TensorInfo
 from .identify import Identity
 from .pickle_reader import open_pickle
 from .safetensors_header import read_header
+from .settings import SETTINGS
 from .tables import table
 
 FLOATS = torch.float16, torch.bfloat16, torch.float32, torch.float64
@@ -67,7 +68,10 @@ def _open_file(path: Path) -> Checkpoint:
         return open_pickle(path)
     entries, metadata = read_header(path)
     tensors = {key: TensorInfo(entry.shape, entry.dtype) for key, entry in entries.items()}
-    return Checkpoint(path, tensors, safe_open(path, "pt").get_tensor, (path,), metadata)
+    configs = _parse(path, metadata.get(SETTINGS, "{}"), SETTINGS)
+    if not all(isinstance(section, dict) for section in configs.values()):
+        raise CheckpointError(path, "should be JSON objects by section", key=SETTINGS, remedy="Remove it")
+    return Checkpoint(path, tensors, safe_open(path, "pt").get_tensor, (path,), metadata, configs)
 
 
 def _open_folder(folder: Path, variant: str | None) -> Checkpoint:
@@ -124,12 +128,16 @@ def _shards(index: Path) -> Iterator[Path]:
 
 
 def _json(path: Path) -> dict[str, Any]:
+    if path.stat().st_size > MAX_JSON:
+        raise CheckpointError(path, f"more than {MAX_JSON:,} bytes of JSON", remedy="Download it again")
+    return _parse(path, path.read_bytes())
+
+
+def _parse(path: Path, text: str | bytes, key: str = "") -> dict[str, Any]:
     try:
-        if not path.is_file() or path.stat().st_size > MAX_JSON:
-            raise ValueError(f"no file of at most {MAX_JSON:,} bytes")
-        values = json.loads(path.read_bytes())
+        values = json.loads(text)
     except (ValueError, RecursionError) as fault:
-        raise CheckpointError(path, f"is not valid JSON: {fault}", remedy="Download it again") from None
+        raise CheckpointError(path, f"is not valid JSON: {fault}", key=key, remedy="Download it again") from None
     if not isinstance(values, dict):
-        raise CheckpointError(path, "should be a JSON object", remedy="Download it again")
+        raise CheckpointError(path, "should be a JSON object", key=key, remedy="Download it again")
     return values

@@ -1,8 +1,7 @@
-"""What shapes do not show: read from a folder's JSON files or from our own metadata, every field checked."""
+"""What shapes do not show: the JSON files of a diffusers folder, which our single files carry too, checked."""
 
-import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -13,122 +12,98 @@ from .checkpoint import Checkpoint, CheckpointError
 from .layout import Part
 from .tables import Config
 
-ACTIVATIONS = "gelu", "quick_gelu"
-OURS = "daguerre.config"  # in a safetensors file's metadata
+Kind = tuple[str, Callable[[Any], object]]  # what a value should be, and whether it is
+COUNT: Kind = ("a positive integer", lambda value: type(value) is int and 0 < value < 1 << 31)
+SCALE: Kind = ("a positive number", lambda value: type(value) in (int, float) and 0 < value < math.inf)
+SETTINGS = "daguerre.config"  # in a safetensors file's metadata: the sections, each as a folder's JSON file
+SECTIONS = {"unet": "unet", "vae": "vae", "text": "text_encoder", "text2": "text_encoder_2"}
+
+
+def one_of(*options: Any) -> Kind:
+    typed = [(type(option), option) for option in options]
+    return " or ".join(map(repr, options)), lambda value: (type(value), value) in typed
+
+
 # What the networks here always do; a model that differs would load and draw nonsense.
-FIXED: dict[str, dict[str, Any]] = {
-    "unet": {
-        "act_fn": "silu",
-        "flip_sin_to_cos": True,
-        "freq_shift": 0,
-        "resnet_time_scale_shift": "default",
-    },
-    "vae": {"act_fn": "silu"},
-    "text": {"layer_norm_eps": 1e-5},
-    "text2": {"layer_norm_eps": 1e-5},
+FIXED: dict[type, dict[str, Any]] = {
+    UNetConfig: {"act_fn": "silu", "flip_sin_to_cos": True, "freq_shift": 0, "resnet_time_scale_shift": "default"},
+    VAEConfig: {"act_fn": "silu"},
+    CLIPTextConfig: {"layer_norm_eps": 1e-5},
 }
 
 
-class Fields:
-    """One JSON object. A field that is absent or null has its default; one of a wrong type is an error."""
+class Settings:
+    """One JSON object of a checkpoint, empty if there is none. An absent or null field has its default."""
 
-    def __init__(self, checkpoint: Checkpoint, where: str, values: Any):
-        self.checkpoint, self.where = checkpoint, where
-        if not isinstance(values, dict):
-            raise self.wrong("", values, "an object")
-        self.values: Mapping[str, Any] = values
+    def __init__(self, checkpoint: Checkpoint, section: str):
+        self.checkpoint, self.section = checkpoint, section
+        self.values = checkpoint.configs.get(section, {})
 
-    def wrong(self, name: str, value: Any, expected: str) -> CheckpointError:
-        reason, remedy = f"should be {expected}, not {value!r:.60}", "Correct it or remove it"
-        return CheckpointError(self.checkpoint.path, reason, key=f"{self.where} {name}".strip(), remedy=remedy)
+    def wrong(self, name: str, expected: str) -> CheckpointError:
+        reason, remedy = f"should be {expected}, not {self.values.get(name)!r:.60}", "Correct it or remove it"
+        return CheckpointError(self.checkpoint.path, reason, key=f"{self.section} {name}".strip(), remedy=remedy)
 
-    def get(self, name: str, default: Any, expected: str, holds: Callable[[Any], bool]) -> Any:
-        value = default if self.values.get(name) is None else self.values[name]
-        if not holds(value):
-            raise self.wrong(name, value, expected)
-        return value
-
-    def integer(self, name: str, default: int, least: int = 1) -> int:
-        fits = f"an integer from {least} up"
-        n: int = self.get(name, default, fits, lambda v: type(v) is int and least <= v < 1 << 31)
-        return n
-
-    def number(self, name: str, default: float) -> float:
-        fits = "a positive number"
-        return float(self.get(name, default, fits, lambda v: type(v) in (int, float) and 0 < v < math.inf))
-
-    def choice(self, name: str, default: Any, *others: Any) -> Any:
-        options = [(type(option), option) for option in (default, *others)]
-        fits = " or ".join(dict.fromkeys(repr(option) for _, option in options))
-        return self.get(name, default, fits, lambda v: (type(v), v) in options)
+    def get(self, name: str, default: Any, kind: Kind) -> Any:
+        value = self.values.get(name)
+        if value is not None and not kind[1](value):
+            raise self.wrong(name, kind[0])
+        return default if value is None else value
 
 
-def ours(checkpoint: Checkpoint, part: str = "") -> Fields:
-    """What our writer left in a file's metadata, of the model or of a part; empty in files from elsewhere."""
-    try:
-        values = json.loads(checkpoint.metadata.get(OURS, "{}"))
-    except (ValueError, RecursionError):
-        values = None
-    fields = Fields(checkpoint, OURS, values)
-    return Fields(checkpoint, f"{OURS} {part}", fields.values.get(part) or {}) if part else fields
-
-
-def theirs(checkpoint: Checkpoint, folder: str) -> Fields:
-    """The JSON file of a part of a diffusers folder; empty in other layouts."""
-    return Fields(checkpoint, f"{folder} config", checkpoint.configs.get(folder, {}))
+def settings_of(checkpoint: Checkpoint, part: Part) -> Settings:
+    section = part.prefix.rstrip("/") if part.prefix.endswith("/") or not part.prefix else SECTIONS[part.name]
+    if section == "text_encoder" and section not in checkpoint.configs and not part.prefix.endswith("/"):
+        section = "text_encoder_2"  # the refiner's only one
+    return Settings(checkpoint, section)
 
 
 def complete(checkpoint: Checkpoint, part: Part, config: Config) -> Config:
     """The config with what the checkpoint's settings add to the shapes; raises if they do not go together."""
-    our, their = ours(checkpoint, part.name), theirs(checkpoint, part.prefix.rstrip("/"))
-    for name, value in FIXED[part.name].items() if their.values else ():
-        their.choice(name, value)
+    stated = settings_of(checkpoint, part)
+    for name, value in FIXED[type(config)].items():
+        stated.get(name, value, one_of(value))
     if isinstance(config, CLIPTextConfig):
-        heads = their.integer("num_attention_heads", our.integer("heads", config.heads))
-        activation = our.choice("activation", config.activation, *ACTIVATIONS)
-        activation = their.choice("hidden_act", activation, *ACTIVATIONS)
-        end = their.integer("eos_token_id", our.integer("end_token", config.end_token))
+        heads = stated.get("num_attention_heads", config.heads, COUNT)
+        activation = stated.get("hidden_act", config.activation, one_of("gelu", "quick_gelu"))
+        end = stated.get("eos_token_id", config.end_token, COUNT)
         end = end if 2 < end < config.vocabulary else config.end_token  # configs of before 2023 say 2
-        _divides(checkpoint, part, "attention heads", heads, {config.width})
+        _divides(stated, "attention heads", heads, {config.width})
         return replace(config, heads=heads, activation=activation, end_token=end)
-    groups = their.integer("norm_num_groups", our.integer("groups", config.groups))
-    _divides(checkpoint, part, "groups", groups, set(config.channels))
+    groups = stated.get("norm_num_groups", config.groups, COUNT)
+    _divides(stated, "groups", groups, set(config.channels))
     if isinstance(config, VAEConfig):
-        scale = their.number("scaling_factor", our.number("scale", config.scale))
-        return replace(config, groups=groups, scale=scale)
-    heads, width = our.integer("heads", config.heads, 0), our.integer("head_width", config.head_width)
-    config = replace(config, groups=groups, heads=heads, head_width=width)
-    config = _heads(config, their) if their.values else config
-    number = config.heads or config.head_width
-    _divides(checkpoint, part, "attention heads, or features of one,", number, _attending(config))
+        return replace(config, groups=groups, scale=float(stated.get("scaling_factor", config.scale, SCALE)))
+    config = _heads(replace(config, groups=groups), stated)
+    what = "attention heads" if config.heads else "features of an attention head"
+    _divides(stated, what, config.heads or config.head_width, _attending(config))
     return config
 
 
 def _attending(c: UNetConfig) -> set[int]:
     """The widths at which there is attention."""
-    return {w for w, depth in zip(c.channels, c.depth, strict=True) if depth} | (
-        {c.channels[-1]} if c.mid_depth else set()
-    )
+    depths = (*c.depth[:-1], c.depth[-1] or c.mid_depth)
+    return {width for width, depth in zip(c.channels, depths, strict=True) if depth}
 
 
-def _divides(checkpoint: Checkpoint, part: Part, what: str, number: int, widths: set[int]) -> None:
-    uneven = [width for width in widths if width % number]
-    if uneven:
+def _divides(stated: Settings, what: str, number: int, widths: set[int]) -> None:
+    if uneven := [width for width in widths if width % number]:
         reason, remedy = f"{number} {what} do not divide {uneven[0]} channels", "Correct its settings"
-        raise CheckpointError(checkpoint.path, reason, key=part.prefix, remedy=remedy)
+        raise CheckpointError(stated.checkpoint.path, reason, key=stated.section, remedy=remedy)
 
 
-def _heads(c: UNetConfig, their: Fields) -> UNetConfig:
+def _heads(c: UNetConfig, stated: Settings) -> UNetConfig:
     """diffusers calls the number of heads `attention_head_dim`, for all levels or for each."""
-    name = "attention_head_dim" if their.values.get("num_attention_heads") is None else "num_attention_heads"
-    stated = their.values.get(name)
-    if not isinstance(stated, list):
-        return replace(c, heads=their.integer(name, 8))
-    if len(stated) == len(c.channels) and all(type(n) is int and n > 0 for n in stated):
-        each = {width: heads for width, heads in zip(c.channels, stated, strict=True) if width in _attending(c)}
-        widths = {width / heads for width, heads in each.items()}
+    name = "attention_head_dim" if stated.values.get("num_attention_heads") is None else "num_attention_heads"
+    heads = stated.values.get(name, 8)
+    if not stated.values:
+        return c
+    if not isinstance(heads, list):
+        return replace(c, heads=stated.get(name, 8, COUNT))
+    if len(heads) == len(c.channels) and all(map(COUNT[1], heads)):
+        each = {width: n for width, n in zip(c.channels, heads, strict=True) if width in _attending(c)}
+        widths = {width / n for width, n in each.items()}
         if len(widths) == 1:
             return replace(c, heads=0, head_width=int(widths.pop()))
         if len(set(each.values())) == 1:
-            return replace(c, heads=stated[-1])
-    raise their.wrong(name, stated, f"{len(c.channels)} numbers of heads, all alike or all of one width")
+            return replace(c, heads=heads[-1])
+    raise stated.wrong(name, f"{len(c.channels)} numbers of heads, all alike or all of one width")

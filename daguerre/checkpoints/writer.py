@@ -3,7 +3,6 @@
 import json
 from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import asdict, fields
 from pathlib import Path
 
 import torch
@@ -13,10 +12,10 @@ from torch import Tensor
 from ..models.clip import CLIPTextConfig
 from ..runtime.durable import durable_write
 from .checkpoint import CheckpointError
-from .folder_config import pipeline_files
+from .folder_config import describe, pipeline_files
 from .identify import Description
 from .layout import Part
-from .settings import OURS
+from .settings import SETTINGS
 from .tables import Config, table
 
 State = Mapping[str, Tensor]  # native parameter -> values
@@ -45,9 +44,7 @@ def write_ldm(
         tensors |= _stored(path, part, config, state)
     marks = {"v_pred": large and model.prediction == "v", "ztsnr": large and model.zero_snr}
     tensors |= {mark: torch.empty(0) for mark, holds in marks.items() if holds}  # as other programs know them
-    described = {field.name: getattr(model, field.name) for field in fields(Description)}
-    described |= {name: asdict(config) for name, config in model.configs.items()}
-    noted = {**(metadata or {}), "format": "pt", OURS: json.dumps(described)}
+    noted = {**(metadata or {}), "format": "pt", SETTINGS: json.dumps(describe(model))}
     durable_write(path, lambda target: save_file(tensors, target, noted))
 
 
@@ -61,7 +58,7 @@ def write_diffusers(
     if folder.exists():
         raise CheckpointError(folder, "exists already", remedy="Name a new folder")
     try:
-        places, files = pipeline_files(model, tokenizer_files or {})
+        files = pipeline_files(model, tokenizer_files or {})
     except ValueError as fault:
         raise CheckpointError(folder, f"not written: {fault}", remedy="Write the ldm layout") from None
 
@@ -72,7 +69,7 @@ def write_diffusers(
         for name, config in model.configs.items():
             layout, stem = ("hf", "model") if "text" in name else ("diffusers", "diffusion_pytorch_model")
             tensors = _stored(folder, Part(name, layout), config, components[name])
-            save_file(tensors, target / places[name] / f"{stem}.safetensors", {"format": "pt"})
+            save_file(tensors, target / model.folders[name] / f"{stem}.safetensors", {"format": "pt"})
 
     durable_write(folder, write)
 

@@ -1,12 +1,12 @@
 """What is written is read back bit for bit, with the same configs, in both layouts, for every family."""
 
-import json
 from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors import safe_open
+from safetensors.torch import save_file
 from torch import Tensor
 
 from daguerre.checkpoints.checkpoint import CheckpointError
@@ -163,28 +163,35 @@ def test_an_existing_folder_is_kept(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("changed", "complaint"),
+    ("section", "changed", "complaint"),
     [
-        ("[1]", "an object"),
-        ("{", "an object"),
-        ({"family": "sdxl"}, "'sd2', as its tensors are"),
-        ({"family": ["tintype"]}, "'sd2', as its tensors are"),
-        ({"unet": {"head_width": "32"}}, "an integer from 1 up"),
-        ({"unet": {"head_width": 31}}, "do not divide"),
-        ({"unet": {"groups": 0}}, "an integer from 1 up"),
-        ({"unet": [32]}, "an object"),
-        ({"vae": {"groups": 5}}, "5 groups do not divide"),
-        ({"vae": {"scale": -1}}, "a positive number"),
-        ({"text": {"activation": "relu"}}, "'quick_gelu' or 'gelu'"),
-        ({"text": {"heads": True}}, "an integer from 1 up"),
-        ({"prediction": "x0"}, "'epsilon' or 'v'"),
+        ("model_index", {"_daguerre_family": "sdxl"}, "'sd2', as its tensors are"),
+        ("model_index", {"_daguerre_family": ["tintype"]}, "'sd2', as its tensors are"),
+        ("unet", {"attention_head_dim": "32"}, "a positive integer"),
+        ("unet", {"attention_head_dim": 31}, "do not divide"),
+        ("unet", {"norm_num_groups": 0}, "a positive integer"),
+        ("vae", {"norm_num_groups": 5}, "5 groups do not divide"),
+        ("vae", {"scaling_factor": -1}, "a positive number"),
+        ("text_encoder", {"hidden_act": "relu"}, "'gelu' or 'quick_gelu'"),
+        ("text_encoder", {"num_attention_heads": True}, "a positive integer"),
+        ("scheduler", {"prediction_type": "x0"}, "'epsilon' or 'v_prediction'"),
     ],
 )
-def test_wrong_settings_in_the_metadata_are_named(changed: object, complaint: str, tmp_path: Path) -> None:
+def test_wrong_settings_in_the_metadata_are_named(
+    section: str, changed: dict[str, object], complaint: str, tmp_path: Path
+) -> None:
     write_ldm(tmp_path / "x", states_of(TINTYPE), TINTYPE)
     checkpoint = open_checkpoint(tmp_path / "x")
-    stated = changed if isinstance(changed, str) else json.dumps({"family": "tintype", **changed})
+    stated = {**checkpoint.configs, section: {**checkpoint.configs[section], **changed}}
     with pytest.raises(CheckpointError, match=complaint) as caught:
-        identify(replace(checkpoint, metadata={"daguerre.config": stated}))
-    assert str(tmp_path / "x") in str(caught.value)
-    assert "daguerre.config" in caught.value.key or "divide" in complaint
+        identify(replace(checkpoint, configs=stated))
+    assert caught.value.path == tmp_path / "x"
+    assert caught.value.key.startswith(section)
+
+
+@pytest.mark.parametrize("text", ["{", "[1]", '{"unet": 3}', "[" * 100_000])
+def test_broken_metadata_are_named(text: str, tmp_path: Path) -> None:
+    save_file({"x": torch.zeros(1)}, tmp_path / "x", {"daguerre.config": text})
+    with pytest.raises(CheckpointError, match="JSON") as caught:
+        open_checkpoint(tmp_path / "x")
+    assert caught.value.key == "daguerre.config"
