@@ -5,9 +5,10 @@ from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
+from PIL import Image
 
 from ..provenance import png
-from ..provenance.record import Record, differences
+from ..provenance.record import Record, differences, pixel_sha256
 from .exit import FAILED, UNUSABLE, Failure
 from .files import save_picture
 from .flags import ModelFlags
@@ -90,13 +91,13 @@ def reproduce(
     assert now is not None
     if out:
         print(save_picture(now, out))
-    if now.record.pixel_sha256 == then.pixel_sha256:
-        print(f"{picture}: pixel-identical (sha256 {then.pixel_sha256})")
-        return
-    found = differences(then, now.record) or [
-        "nothing that the record knows of; the picture itself may have been edited"
-    ]
-    raise Failure(f"{picture}: the pixels differ. What differs in the making:\n  " + "\n  ".join(found), FAILED)
+    if now.record.pixel_sha256 != then.pixel_sha256:
+        found = differences(then, now.record) or ["nothing that the record knows of"]
+        raise Failure(f"{picture}: the pixels differ. What differs in the making:\n  " + "\n  ".join(found), FAILED)
+    with Image.open(picture, formats=["PNG"]) as stored:
+        if pixel_sha256(stored) != then.pixel_sha256:
+            raise Failure(f"{picture}: drawn again as recorded, but the pixels in this file were changed since", FAILED)
+    print(f"{picture}: pixel-identical (sha256 {then.pixel_sha256})")
 
 
 def _record(picture: Path, record: Record | None) -> Record:

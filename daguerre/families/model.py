@@ -82,19 +82,3 @@ class Model:
                 return decode_in_bands(self.vae, z, BAND) if self.low_memory else self.vae.decode(z)
 
             return decode_checked(self.vae, decode, latents)
-
-    def empty_canvas(self, shape: tuple[int, int, int]) -> Tensor | None:
-        """What inpainting and editing networks see beside the noise (1, *shape) when there is no picture yet.
-
-        Inpainting: a mask of ones, "draw everything", and the latents of a gray picture. Editing: zeros, the "no
-        picture" of its training. None for other networks.
-        """
-        extra, (channels, height, width) = self.unet.config.channels_in - shape[0], shape
-        if extra == 0:
-            return None
-        if extra == channels:
-            return torch.zeros(1, *shape, device=self.device)
-        with self.on_device("vae"):
-            factor, dtype = self.vae.config.factor, self.vae.quant.weight.dtype
-            gray = torch.zeros(1, 3, height * factor, width * factor, device=self.device, dtype=dtype)
-            return torch.cat([torch.ones(1, 1, height, width, device=self.device), self.vae.encode(gray)], dim=1)

@@ -48,7 +48,7 @@ def text_to_image(model: Model, request: TextToImage) -> Iterator[Step | Picture
     shape = (model.unet.config.channels_out, request.height // factor, request.width // factor)
     with exact():
         cond, negative = model.encode(request)
-        canvas = model.empty_canvas(shape)
+        canvas = empty_canvas(model, shape)
         cond, negative = cond._replace(concat=canvas), negative._replace(concat=canvas)
         for i in range(request.count):
             begun = time.perf_counter()
@@ -78,6 +78,24 @@ def settled(request: TextToImage) -> TextToImage:
     if schedule == "automatic":
         schedule = suffix or spec.schedule
     return replace(request, seed=seed, sampler=spec.name, schedule=schedule)
+
+
+def empty_canvas(model: Model, shape: tuple[int, int, int]) -> Tensor | None:
+    """What inpainting and editing networks see beside the noise (1, *shape) when there is no picture yet.
+
+    Inpainting: a mask of ones, "draw everything", and the latents of a gray picture. Editing: zeros, the "no
+    picture" of its training. None for other networks.
+    """
+    extra, (channels, height, width) = model.unet.config.channels_in - shape[0], shape
+    if extra == 0:
+        return None
+    if extra == channels:
+        return torch.zeros(1, *shape, device=model.device)
+    mask = torch.ones(1, 1, height, width, device=model.device)
+    with model.on_device("vae"):
+        factor, weights = model.vae.config.factor, model.vae.quant.weight
+        gray = torch.zeros(1, 3, height * factor, width * factor, device=model.device, dtype=weights.dtype)
+        return torch.cat([mask, model.vae.encode(gray)], dim=1)
 
 
 def noise_source(spec: Spec, seed: int, shape: tuple[int, ...], sigmas: Tensor, device: torch.device) -> NoiseSource:

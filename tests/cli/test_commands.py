@@ -74,6 +74,13 @@ def test_reproduce_names_another_model(run, model, home, tmp_path):
     assert "differ" in done.stderr
 
 
+def test_reproduce_sees_that_a_picture_was_edited(run, model, tmp_path):
+    path = tmp_path / json.loads(run("generate", "a red apple", "--model", "toy", *SMALL, "--json").stdout)["path"]
+    record, _ = png.read(path)
+    path.write_bytes(png.encode(Image.new("RGB", (64, 64), "teal"), record))
+    assert "were changed since" in run("reproduce", path, code=1).stderr
+
+
 def test_nothing_is_overwritten(run, model, tmp_path):
     target = tmp_path / "apple.png"
     target.write_bytes(b"mine")
