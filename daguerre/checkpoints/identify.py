@@ -13,15 +13,15 @@ from .layout import Part
 from .settings import COUNT, Settings, complete, one_of, settings_of
 from .tables import Config, infer, table
 
-PLACES = {
+OLD, NEW = "cond_stage_model.", "conditioner.embedders."
+PLACES = {  # the prefixes, in the order of a pipeline's text encoders
     "unet": ("model.diffusion_model.", "diffusion_model.", "unet/", ""),
     "vae": ("first_stage_model.", "vae/", ""),
     "text": (
-        *("cond_stage_model.transformer.", "cond_stage_model.model."),
-        *("conditioner.embedders.0.transformer.", "conditioner.embedders.0.model."),
-        *("conditioner.embedders.1.model.", "text_encoder/", "text_encoder_2/", ""),
+        *(f"{OLD}transformer.", f"{OLD}model.", f"{NEW}0.transformer.", f"{NEW}0.model.", f"{NEW}1.model."),
+        *("text_encoder/", "text_encoder_2/", ""),
     ),
-}  # the prefixes, in the order of a pipeline's text encoders
+}
 PROBES = {
     "unet": {"ldm": "out.2.weight", "diffusers": "conv_out.weight"},
     "vae": {
@@ -113,11 +113,7 @@ def identify(checkpoint: Checkpoint, *, weights: Literal["auto", "ema"] = "auto"
         missing=missing,
         extra=extra,
         ignored=ignored,
-        notes=(
-            *checkpoint.notes,
-            *why,
-            *(f"it has no {absent[name]}" for name in absent if name not in configs),
-        ),
+        notes=(*checkpoint.notes, *why, *(f"it has no {absent[name]}" for name in absent if name not in configs)),
     )
 
 
@@ -159,9 +155,11 @@ def _family(checkpoint: Checkpoint, unet: UNetConfig | None, texts: int, lone: s
     how = scheduler.get("_class_name"), scheduler.get("timestep_spacing")
     if shown == "sdxl" and how == ("EulerAncestralDiscreteScheduler", "trailing"):
         return "turbo"
-    derived = lambda name: name == shown or (isinstance(name, str) and re.fullmatch(DERIVED, name))  # noqa: E731
-    kind = f"{shown!r}, as its tensors are, or one derived from it", derived
-    return str(Settings(checkpoint, "model_index").get("_daguerre_family", shown, kind))
+    index = Settings(checkpoint, "model_index")
+    stated = index.values.get("_daguerre_family", shown)
+    if stated != shown and not (isinstance(stated, str) and re.fullmatch(DERIVED, stated)):
+        raise index.wrong("_daguerre_family", f"{shown!r}, as its tensors are, or one derived from it")
+    return str(stated)
 
 
 def _prediction(checkpoint: Checkpoint, part: Part, unet: UNetConfig | None) -> tuple[Any, bool, list[str]]:

@@ -1,6 +1,5 @@
 """The two ends of a key table: where a network is in a file, and where each of its parameters comes from."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -67,20 +66,6 @@ class Part:
 
     def key(self, path: str) -> str:
         return self.prefix + (path.replace(".", "") if self.flat else path)
-
-
-def resolve(part: Part, rules: list[Rule], shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Source]:
-    """Native parameter -> source, for the parameters with these shapes."""
-    paths, table = {rule.native: rule for rule in rules}, {}
-    for name, shape in shapes.items():
-        module, leaf = name.rsplit(".", 1)
-        if name in paths:
-            _, key, reshape = paths[name]
-        else:
-            _, foreign, reshape = paths[module]
-            key = f"{foreign}.{leaf}"
-        table[name] = Source(part.key(key), shape, reshape if len(shape) > 1 or reshape in THIRD else "same")
-    return table
 
 
 class Shapes:

@@ -128,12 +128,15 @@ def _shards(index: Path) -> Iterator[Path]:
 
 
 def _json(path: Path) -> dict[str, Any]:
-    if path.stat().st_size > MAX_JSON:
-        raise CheckpointError(path, f"more than {MAX_JSON:,} bytes of JSON", remedy="Download it again")
-    return _parse(path, path.read_bytes())
+    if not path.is_file():
+        raise CheckpointError(path, "there is no such file")
+    with path.open("rb") as file:
+        return _parse(path, file.read(MAX_JSON + 1))
 
 
 def _parse(path: Path, text: str | bytes, key: str = "") -> dict[str, Any]:
+    if len(text) > MAX_JSON:
+        raise CheckpointError(path, f"more than {MAX_JSON:,} bytes of JSON", key=key, remedy="Download it again")
     try:
         values = json.loads(text)
     except (ValueError, RecursionError) as fault:

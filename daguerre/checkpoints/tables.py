@@ -13,14 +13,10 @@ from ..models.unet import UNet, UNetConfig
 from ..models.vae import VAE, VAEConfig
 from .checkpoint import Checkpoint
 from .keys import clip, unet, vae
-from .layout import Part, Shapes, Source, resolve
+from .layout import THIRD, Part, Shapes, Source
 
 Config = UNetConfig | VAEConfig | CLIPTextConfig
-NETWORKS: dict[type, Any] = {
-    UNetConfig: (UNet, unet),
-    VAEConfig: (VAE, vae),
-    CLIPTextConfig: (CLIPText, clip),
-}
+NETWORKS: dict[type, Any] = {UNetConfig: (UNet, unet), VAEConfig: (VAE, vae), CLIPTextConfig: (CLIPText, clip)}
 KEYS = {"unet": unet, "vae": vae, "text": clip, "text2": clip}
 
 
@@ -48,5 +44,12 @@ def infer(checkpoint: Checkpoint, part: Part) -> Config:
 @lru_cache(maxsize=8)
 def table(part: Part, config: Config) -> Mapping[str, Source]:
     """Native parameter -> its source, for every parameter of the network."""
-    rules = NETWORKS[type(config)][1].rules(config, part.layout)
-    return resolve(part, rules, {name: tuple(p.shape) for name, p in blank(config).state_dict().items()})
+    rules = {rule.native: rule for rule in NETWORKS[type(config)][1].rules(config, part.layout)}
+    sources = {}
+    for name, parameter in blank(config).state_dict().items():
+        module, leaf = name.rsplit(".", 1)
+        _, path, reshape = rules[name if name in rules else module]
+        key = part.key(path if name in rules else f"{path}.{leaf}")
+        whole = parameter.ndim == 1 and reshape not in THIRD  # a bias has nothing to squeeze or transpose
+        sources[name] = Source(key, tuple(parameter.shape), "same" if whole else reshape)
+    return sources

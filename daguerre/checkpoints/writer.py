@@ -23,10 +23,7 @@ PREFIXES = {"unet": "model.diffusion_model.", "vae": "first_stage_model."}
 
 
 def write_ldm(
-    path: Path,
-    components: Mapping[str, State],
-    model: Description,
-    metadata: Mapping[str, str] | None = None,
+    path: Path, components: Mapping[str, State], model: Description, metadata: Mapping[str, str] | None = None
 ) -> None:
     """One safetensors file in the original layout, of native state dicts by part: unet, vae, text, text2.
 
