@@ -24,10 +24,9 @@ from .checkpoint import Checkpoint, CheckpointError, TensorInfo
 from .safetensors_header import DOWNLOAD_AGAIN, MAX_KEY, are_counts, check_key, is_shape
 
 MAX_PICKLE = 8 << 20  # bytes; Stable Diffusion 1.4 with its averaged copy has 0.3 MB
-MAX_OPCODES = 400_000  # bounds objects, memo and nesting; the same file has about 60,000
+MAX_OPCODES = 300_000  # bounds objects, memo and nesting; the same file has about 60,000
 MAX_DIRECTORY = 2 << 20  # bytes of a zip's list of files, about 30,000 of them
-LEGACY = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."  # a pickled magic number: before PyTorch 1.6
-LEGACY_VERSION = 1001
+LEGACY = 0x1950A86A20F9469CFC6C, 1001  # magic number and version of files from before PyTorch 1.6
 REMEDY = "Get this model as a safetensors file, or convert it to one where you trust it"
 
 STORAGES = {
@@ -38,33 +37,22 @@ STORAGES = {
 }  # fmt: skip
 CALLS = {"collections OrderedDict", "torch._utils _rebuild_tensor_v2", "torch._utils _rebuild_parameter"}
 BYSTANDERS = {  # what training loops leave beside the weights
-    "pytorch_lightning.callbacks.model_checkpoint ModelCheckpoint",
-    "pytorch_lightning.callbacks.early_stopping EarlyStopping",
-    "numpy.core.multiarray scalar",
-    "numpy._core.multiarray scalar",
-    "numpy dtype",
-    "_codecs encode",
-    "torch Size",
-}
+    "pytorch_lightning.callbacks.model_checkpoint ModelCheckpoint", "numpy.core.multiarray scalar",
+    "numpy._core.multiarray scalar", "numpy dtype", "_codecs encode", "torch Size",
+}  # fmt: skip
+GLOBALS = CALLS | BYSTANDERS | STORAGES.keys()
 LITERALS = {"NONE"} | {
-    code.name
-    for code in pickletools.opcodes
-    if code.arg and code.stack_after not in ([], [pickletools.anyobject])
+    code.name for code in pickletools.opcodes if code.arg and code.stack_after not in ([], [pickletools.anyobject])
 }
-OPERANDS = {
-    "TUPLE1": 1,
-    "TUPLE2": 2,
-    "TUPLE3": 3,
-    "APPEND": 1,
-    "SETITEM": 2,
-}  # others go back to the last mark
+OPERANDS = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3, "APPEND": 1, "SETITEM": 2}  # others: back to the mark
 
 _END, _LOCAL = struct.Struct("<4sIHHIIH"), struct.Struct("<4sHHH16xHH")
 _ZIP64 = struct.Struct("<4s36xQQ8xQ4x")  # the long form of _END and what locates it
 _FLAGS = 0x0808  # UTF-8 names, and sizes repeated after the data
 _MEMBER = re.compile(r"([^/\\]*[^/\\.])/(data\.pkl|version|byteorder|\.\w+|\.data/\w+|data/\d+)", re.ASCII)
 
-BROKEN = ValueError, LookupError, TypeError, NotImplementedError, struct.error, zipfile.BadZipFile
+# Warning: of codecs that pickletools uses, where warnings are errors
+BROKEN = ValueError, LookupError, TypeError, NotImplementedError, Warning, struct.error, zipfile.BadZipFile
 Places = dict[str, tuple[int, int]]  # storage key -> first byte in the file, length in bytes
 
 
@@ -95,10 +83,9 @@ def open_pickle(path: Path) -> Checkpoint:
     try:
         with path.open("rb") as file:  # a private mapping: a tensor may be written to, the file never is
             mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
-        legacy = mapped[: len(LEGACY)] == LEGACY
-        tree, places = _read_legacy(mapped) if legacy else _read_zip(path, mapped)
+        tree, places = _read_zip(path, mapped) if mapped[:2] == b"PK" else _read_legacy(mapped)
     except BROKEN as fault:
-        reason = str(fault)[:300] if isinstance(fault, ValueError) else "its structure is broken"
+        reason = str(fault)[:300] if isinstance(fault, ValueError) else "its structure is broken; download it again"
         raise CheckpointError(path, f"no readable checkpoint: {reason}", remedy=REMEDY) from None
     views = _named_views(path, tree)
     if not views:
@@ -198,9 +185,7 @@ class _Walker:
                     target += items
             case "PUT" | "BINPUT" | "LONG_BINPUT" | "MEMOIZE":
                 place = len(self.memo) if opcode == "MEMOIZE" else arg
-                if (
-                    not 0 <= place <= MAX_OPCODES
-                ):  # large numbers could be chosen so that their hashes collide
+                if not 0 <= place <= MAX_OPCODES:  # large numbers could be chosen so that their hashes collide
                     raise ValueError("its pickle numbers what it remembers strangely")
                 self.memo[place] = stack[-1]
             case "GET" | "BINGET" | "LONG_BINGET":
@@ -238,7 +223,7 @@ def _text_keyed(items: list[Any]) -> dict[str, Any]:
 def _word(module: object, name: object) -> _Word:
     if not isinstance(module, str) or not isinstance(name, str):
         raise ValueError("its pickle wants to import something without a name")
-    if (text := f"{module} {name}") not in CALLS | BYSTANDERS | STORAGES.keys():
+    if (text := f"{module} {name}") not in GLOBALS:
         raise ValueError(f"its pickle wants to import {f'{module[:80]}.{name[:80]}'!r}, which could run code")
     return _Word(text)
 
@@ -267,11 +252,11 @@ def _storage(description: object) -> _Storage:
 
 
 def _read_legacy(data: mmap.mmap) -> tuple[Any, Places]:
-    """Before PyTorch 1.6: pickles (magic, version, system, tree, storage keys), then the storages."""
+    """The form without a zip: pickles (magic, version, system, tree, storage keys), then the storages."""
     stream = io.BytesIO(data[:MAX_PICKLE])
-    _, version, system = (_Walker().walk(stream) for _ in range(3))
-    if version != LEGACY_VERSION or not isinstance(system, dict) or system.get("little_endian") is not True:
-        raise ValueError("it is of an unknown version or of a big-endian machine")
+    magic, version, system = (_Walker().walk(stream) for _ in range(3))
+    if (magic, version) != LEGACY or not isinstance(system, dict) or system.get("little_endian") is not True:
+        raise ValueError("it is neither a zip nor PyTorch's older form, or of a big-endian machine")
     walker, places = _Walker(), Places()
     tree, keys = walker.walk(stream), _Walker().walk(stream)
     place = stream.tell()
@@ -314,9 +299,7 @@ def _members(path: Path, data: mmap.mmap) -> dict[str, tuple[int, int, int]]:
             raise ValueError(f"its zip holds {name[:100]!r}, twice or without a place in a checkpoint")
         plain = entry.compress_type == 0 and entry.compress_size == entry.file_size
         if not plain or entry.flag_bits & ~_FLAGS:
-            raise ValueError(
-                f"{name[:100]!r} in its zip is compressed or encrypted; torch.save never does so"
-            )
+            raise ValueError(f"{name[:100]!r} in its zip is compressed or encrypted; torch.save never does so")
         start = entry.header_offset
         mark, _, flags, method, name_length, extra_length = _LOCAL.unpack_from(data, start)
         first = start + _LOCAL.size

@@ -18,9 +18,7 @@ import torch
 from .checkpoint import CheckpointError
 
 MAX_HEADER = 8 << 20  # bytes; the 2,515 tensors of SDXL need 0.3 MB
-MAX_MARKS = (
-    400_000  # of `{`, `[` and `,` in a header, about ten for each tensor: so many objects json can make
-)
+MAX_MARKS = 400_000  # of `{`, `[` and `,` in a header, about ten for each tensor: so many objects json can make
 MAX_KEY = 512  # characters
 MAX_DIMENSIONS = 8
 MAX_ELEMENTS = 1 << 40  # of a tensor, and its bytes
