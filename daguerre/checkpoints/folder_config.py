@@ -16,15 +16,15 @@ NONE = (None, None)
 
 def describe(model: Description) -> dict[str, dict[str, Any]]:
     """The settings of every network there is, by its folder, and of scheduler and whole if there is a U-Net."""
-    described = {"model_index": {"_daguerre_family": model.family}, "scheduler": scheduler(model)} if model.unet else {}
+    described = {"model_index": {"_daguerre_family": model.family}, "scheduler": _scheduler(model)} if model.unet else {}
     for part, config in model.configs.items():
         match config:
             case UNetConfig():
-                described[part] = unet(config, model.text)
+                described[part] = _unet(config, model.text)
             case VAEConfig():
-                described[part] = vae(config)
+                described[part] = _vae(config)
             case CLIPTextConfig():
-                described[model.folders[part]] = text(config, config.layers - model.unused_layers)
+                described[model.folders[part]] = _text(config, config.layers - model.unused_layers)
     return described
 
 
@@ -52,7 +52,7 @@ def pipeline_files(model: Description, tokenizer_files: Mapping[str, bytes]) -> 
         place = place.replace("text_encoder", "tokenizer")
         index[place] = ("transformers", "CLIPTokenizer") if tokenizer_files else NONE
         files |= {f"{place}/{file}": content for file, content in tokenizer_files.items()}
-        files |= {f"{place}/tokenizer_config.json": _json(tokenizer(config))} if tokenizer_files else {}
+        files |= {f"{place}/tokenizer_config.json": _json(_tokenizer(config))} if tokenizer_files else {}
     for name, values in (described | {"model_index": index}).items():
         file = {"model_index": name, "scheduler": "scheduler/scheduler_config"}.get(name, f"{name}/config")
         files[f"{file}.json"] = _json(values)
@@ -63,7 +63,7 @@ def _json(values: Mapping[str, Any]) -> bytes:
     return json.dumps(values, indent=2).encode()
 
 
-def unet(c: UNetConfig, text: tuple[CLIPTextConfig, ...]) -> dict[str, Any]:
+def _unet(c: UNetConfig, text: tuple[CLIPTextConfig, ...]) -> dict[str, Any]:
     kinds = ["CrossAttn" * bool(depth) for depth in c.depth]
     config: dict[str, Any] = {
         "_class_name": "UNet2DConditionModel", "sample_size": 128 if c.vector else 64, "act_fn": "silu",
@@ -83,7 +83,7 @@ def unet(c: UNetConfig, text: tuple[CLIPTextConfig, ...]) -> dict[str, Any]:
     return config
 
 
-def vae(c: VAEConfig) -> dict[str, Any]:
+def _vae(c: VAEConfig) -> dict[str, Any]:
     levels = len(c.channels)
     return {
         "_class_name": "AutoencoderKL", "act_fn": "silu", "in_channels": 3, "out_channels": 3,
@@ -93,7 +93,7 @@ def vae(c: VAEConfig) -> dict[str, Any]:
     }
 
 
-def text(c: CLIPTextConfig, layers: int) -> dict[str, Any]:
+def _text(c: CLIPTextConfig, layers: int) -> dict[str, Any]:
     return {
         "model_type": "clip_text_model", "hidden_size": c.width, "intermediate_size": 4 * c.width,
         "num_hidden_layers": layers, "num_attention_heads": c.heads, "hidden_act": c.activation,
@@ -102,7 +102,7 @@ def text(c: CLIPTextConfig, layers: int) -> dict[str, Any]:
     }
 
 
-def tokenizer(c: CLIPTextConfig) -> dict[str, Any]:
+def _tokenizer(c: CLIPTextConfig) -> dict[str, Any]:
     end = "<|endoftext|>"  # OpenCLIP, which has plain GELU, pads with token 0 instead
     return {
         "tokenizer_class": "CLIPTokenizer", "model_max_length": c.context, "bos_token": "<|startoftext|>",
@@ -110,7 +110,7 @@ def tokenizer(c: CLIPTextConfig) -> dict[str, Any]:
     }
 
 
-def scheduler(model: Description) -> dict[str, Any]:
+def _scheduler(model: Description) -> dict[str, Any]:
     turbo, large = model.family == "turbo", model.unet is not None and model.unet.vector
     kind = "EulerAncestralDiscrete" if turbo else "EulerDiscrete" if large else "DDIM"
     config = {

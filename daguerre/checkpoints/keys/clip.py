@@ -38,6 +38,7 @@ COLUMNS = {
 
 
 def rules(c: CLIPTextConfig, layout: str) -> list[Rule]:
+    """The rows of the table in this layout, for a network of this structure."""
     return [
         Rule(native.replace("*", str(k)), foreign.replace("*", str(k)), reshape)
         for native, foreign, reshape in COLUMNS[layout]

@@ -68,6 +68,7 @@ def _roots(c: UNetConfig) -> list[tuple[str, str, str]]:
 
 
 def rules(c: UNetConfig, layout: str) -> list[Rule]:
+    """The rows of the table in this layout, for a network of this structure."""
     column, found = COLUMN[layout], []
     for root in _roots(c):
         inner = [("", "", "")]

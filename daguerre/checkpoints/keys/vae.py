@@ -51,6 +51,7 @@ def _roots(c: VAEConfig) -> list[tuple[str, str, str]]:
 
 
 def rules(c: VAEConfig, layout: str) -> list[Rule]:
+    """The rows of the table in this layout, for a network of this structure."""
     column, found = COLUMN[layout], []
     reshape: Reshape = "squeeze_1x1" if layout == "ldm" else "same"
     for native, *paths in _roots(c):
