@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import Parameter
 
 from ..request import RequestError
-from .models import BUILT_IN, resolve
+from .models import BUILT_IN, find
 
 if TYPE_CHECKING:
     from ..families.model import Model
@@ -105,8 +105,10 @@ class ModelFlags:
         """The model, on its device."""
         from ..families.loading import load_model
 
+        entry = find(self.model)
         return load_model(
-            resolve(self.model),
+            entry.path,
+            name=entry.name,
             vae=self.vae,
             family=self.family,
             prediction=self.prediction,

@@ -2,18 +2,17 @@
 
 import os
 from collections.abc import Iterator
+from difflib import get_close_matches
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 from cyclopts import Parameter
 
-from .exit import FAILED, UNUSABLE, Failure
+from .exit import UNUSABLE, Failure
 
 BUILT_IN = "tintype"
 WEIGHTS = (".safetensors", ".ckpt", ".pt", ".bin")
-# What drawing needs of a repository: weights in safetensors, and their descriptions.
-WANTED = ["*.json", "*.safetensors", "*.txt"]
 
 
 class Entry(NamedTuple):
@@ -27,23 +26,28 @@ def folder() -> Path:
     return Path(os.environ.get("DAGUERRE_MODELS") or Path.home() / ".local/share/daguerre/models")
 
 
-def resolve(name: str) -> Path:
-    """A model's file or folder, from a path or a name that `daguerre models list` shows."""
+def find(name: str) -> Entry:
+    """A model from a path, or from a name that `daguerre models list` shows."""
     path = Path(name).expanduser()
     if name != BUILT_IN and path.exists():
-        return path
-    entries = {entry.name: entry.path for entry in entries_here()}
-    if name in entries:
-        return entries[name]
-    from difflib import get_close_matches
-
-    near = get_close_matches(name, entries, n=3, cutoff=0.5)
+        return Entry(path.stem if path.is_file() else path.resolve().name, path, "path")
+    names = []
+    for entry in entries_here():
+        if entry.name == name:
+            return entry
+        names.append(entry.name)
+    near = get_close_matches(name, names, n=3, cutoff=0.5)
     hint = f"; did you mean {' or '.join(map(repr, near))}?" if near else ""
     fetch = f" To fetch it from the Hub: daguerre models pull {name}" if name.count("/") == 1 else ""
     raise Failure(
         f"no model {name!r}: it is no file or folder, and no name that `daguerre models list` shows{hint}{fetch}",
         UNUSABLE,
     )
+
+
+def resolve(name: str) -> Path:
+    """A model's file or folder, from a path or a name that `daguerre models list` shows."""
+    return find(name).path
 
 
 def entries_here() -> Iterator[Entry]:
@@ -57,24 +61,36 @@ def entries_here() -> Iterator[Entry]:
 
 
 def _pulled() -> Iterator[Entry]:
+    """Whole models in the cache of huggingface_hub, which other programs use as well.
+
+    OWNER/NAME is a repository's main branch, OWNER/NAME@REVISION another; a file has its name behind it where the
+    repository is not that file alone.
+    """
     from huggingface_hub import constants, scan_cache_dir
 
     if not Path(constants.HF_HUB_CACHE).is_dir():
         return
-    for repo in sorted(scan_cache_dir().repos, key=lambda repo: repo.repo_id):
-        for revision in repo.revisions:
-            if "main" in revision.refs and repo.repo_type == "model" and _is_model(revision.snapshot_path):
-                yield Entry(repo.repo_id, _single_file(revision.snapshot_path), "Hub")
+    for repo in sorted(scan_cache_dir(constants.HF_HUB_CACHE).repos, key=lambda repo: repo.repo_id):
+        if repo.repo_type != "model":
+            continue
+        for revision in sorted(repo.revisions, key=lambda revision: "main" not in revision.refs):
+            label = "" if "main" in revision.refs else f"@{min(revision.refs, default=revision.commit_hash[:8])}"
+            for suffix, path in _models_in(revision.snapshot_path):
+                yield Entry(f"{repo.repo_id}{label}{suffix}", path, "Hub")
 
 
-def _is_model(snapshot: Path) -> bool:
-    return (snapshot / "model_index.json").is_file() or any(snapshot.glob("*.safetensors"))
-
-
-def _single_file(snapshot: Path) -> Path:
-    """The folder if it is a diffusers one, else its only weights file."""
-    weights = sorted(snapshot.glob("*.safetensors"))
-    return snapshot if (snapshot / "model_index.json").is_file() or len(weights) != 1 else weights[0]
+def _models_in(snapshot: Path) -> Iterator[tuple[str, Path]]:
+    """The folder if it is a diffusers one, and every single file beside its networks."""
+    whole = (snapshot / "model_index.json").is_file()
+    if whole:
+        yield "", snapshot
+    elif (snapshot / "config.json").is_file():
+        return  # a lone network, perhaps of another kind of model
+    found = (path for path in sorted(snapshot.rglob("*")) if path.suffix in WEIGHTS)
+    single = [path for path in found if not (path.parent / "config.json").is_file()]
+    for path in single:
+        alone = len(single) == 1 and not whole
+        yield "" if alone else f"/{path.relative_to(snapshot).as_posix()}", path
 
 
 def pull(
@@ -83,6 +99,7 @@ def pull(
     *,
     file: str | None = None,
     revision: str = "main",
+    variant: Literal["fp16"] | None = None,
     offline: Annotated[bool, Parameter(negative="")] = False,
 ) -> None:
     """Download a model from the Hugging Face Hub, or go on with a download that was cut off.
@@ -95,26 +112,14 @@ def pull(
         Only this file of the repository: a single-file checkpoint.
     revision
         A branch, tag or commit.
+    variant
+        fp16: the smaller copy of the weights, where the repository has one.
     offline
         Use what is already here; do not touch the network.
     """
-    from huggingface_hub import hf_hub_download, snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
+    from .hub import fetch
 
-    try:
-        if file:
-            print(hf_hub_download(repo, file, revision=revision, local_files_only=offline))
-        else:
-            print(snapshot_download(repo, revision=revision, allow_patterns=WANTED, local_files_only=offline))
-    except RepositoryNotFoundError as error:
-        raise Failure(
-            f"{repo}: the Hub has no such model, or it is private: log in with `hf auth login`", UNUSABLE
-        ) from error
-    except LocalEntryNotFoundError as error:
-        why = "and --offline forbids to fetch it" if offline else "and the Hub cannot be reached"
-        raise Failure(f"{repo}: not on this machine, {why}", FAILED) from error
-    except HfHubHTTPError as error:
-        raise Failure(f"{repo}: the Hub answered {error.response.status_code}; try again later", FAILED) from error
+    print(fetch(repo, file=file, revision=revision, variant=variant, offline=offline))
 
 
 def show_all(*, json_lines: Annotated[bool, Parameter(name="--json", negative="")] = False) -> None:

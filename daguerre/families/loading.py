@@ -27,6 +27,7 @@ Weights = Literal["auto", "ema"]
 def load_model(
     path: Path | str,
     *,
+    name: str | None = None,
     vae: Path | str | None = None,
     family: str | None = None,
     prediction: Prediction | None = None,
@@ -37,9 +38,10 @@ def load_model(
 ) -> Model:
     """A model from a single file or a diffusers folder, ready to draw.
 
-    `family` and `prediction` override what the checkpoint shows: SDXL Turbo, for one, looks like SDXL. `vae` names a
-    file or folder whose VAE is used instead. In low-memory mode weights are read when a network is used and dropped
-    afterwards. Raises CheckpointError for a file that cannot be used, RequestError for a wrong choice.
+    `name` is what records call it; the file's own name by default. `family` and `prediction` override what the
+    checkpoint shows: SDXL Turbo, for one, looks like SDXL. `vae` names a file or folder whose VAE is used instead. In
+    low-memory mode weights are read when a network is used and dropped afterwards. Raises CheckpointError for a file
+    that cannot be used, RequestError for a wrong choice.
     """
     checkpoint = open_checkpoint(path)
     identity = identify(checkpoint, weights=weights)
@@ -73,7 +75,7 @@ def load_model(
         vae=decoder,
         text=text,
         prediction=prediction or identity.prediction,
-        name=checkpoint.path.stem if checkpoint.path.is_file() else checkpoint.path.name,
+        name=name or (checkpoint.path.stem if checkpoint.path.is_file() else checkpoint.path.name),
         sha256=checkpoint.sha256,
         vae_name=vae_checkpoint.path.stem if vae else "",
         vae_sha256=vae_checkpoint.sha256 if vae else "",
