@@ -16,7 +16,9 @@ NONE = (None, None)
 
 def describe(model: Description) -> dict[str, dict[str, Any]]:
     """The settings of every network there is, by its folder, and of scheduler and whole if there is a U-Net."""
-    described = {"model_index": {"_daguerre_family": model.family}, "scheduler": _scheduler(model)} if model.unet else {}
+    described: dict[str, dict[str, Any]] = {}
+    if model.unet:
+        described = {"model_index": {"_daguerre_family": model.family}, "scheduler": _scheduler(model)}
     for part, config in model.configs.items():
         match config:
             case UNetConfig():
