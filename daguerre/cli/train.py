@@ -3,7 +3,8 @@
 import sys
 import time
 import tomllib
-from dataclasses import fields, replace
+from collections.abc import Iterable
+from dataclasses import fields, is_dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from ..train.tintype import Plan
 
 STAGES = ("autoencoder", "clip", "unet")
+NAMES = {int: "a whole number", float: "a number", str: "a string", tuple: "a list of whole numbers"}
 
 
 def train(
@@ -44,16 +46,16 @@ def train(
     export
         Write the averaged weights as one model file at the end.
     """
-    wanted = tuple(stages or STAGES)
-    for name in wanted:
-        _near("stage", name, STAGES)
-    values = tomllib.loads(recipe.read_text())
+    for name in stages or ():
+        _require("stage", name, STAGES)
+    values = _read(recipe)
     values |= {k: str(v) for k, v in (("pictures", pictures), ("run", run)) if v is not None}
     from ..train import tintype
 
     plan = _plan(values, recipe)
     if not plan.pictures.is_file():
         raise Failure(f"{plan.pictures}: no such file; name the pictures with --pictures", UNUSABLE)
+    wanted = tuple(name for name in STAGES if name in (stages or STAGES))
     begun = time.monotonic()
     for record in tintype.train(plan, wanted, minutes):
         if record["step"] % 20 == 0:
@@ -65,26 +67,52 @@ def train(
         print(export)
 
 
+def _read(recipe: Path) -> dict[str, Any]:
+    with recipe.open("rb") as file:
+        try:
+            return tomllib.load(file)
+        except ValueError as error:
+            raise RequestError(f"{recipe} is not a TOML file: {error}") from error
+
+
 def _plan(values: dict[str, Any], recipe: Path) -> "Plan":
-    from ..train.autoencoder import Objective
     from ..train.tintype import Plan
 
-    known = {f.name: f for f in fields(Plan)}
-    given: dict[str, Any] = {}
+    plan: Plan = _filled(Plan(pictures=Path(), run=Path()), values, str(recipe))
+    for name in ("pictures", "run"):
+        if name not in values:
+            raise RequestError(f"{recipe}: {name!r} is missing; set it there or by --{name}")
+    return plan
+
+
+def _filled(standard: Any, values: dict[str, Any], where: str) -> Any:
+    """A config with the values of a TOML table, each of the type that it has in `standard`."""
+    changed = {}
     for key, value in values.items():
-        _near(f"{recipe}: key", key, known)
-        if isinstance(value, dict):
-            standard = Objective() if key == "objective" else known[key].default
-            for inner in value:
-                _near(f"{recipe}: [{key}] key", inner, [f.name for f in fields(standard)])
-            value = replace(standard, **value)
-        given[key] = Path(value) if key in ("pictures", "run") else value
-    if missing := [name for name in ("pictures", "run") if name not in given]:
-        raise RequestError(f"{recipe}: {missing[0]!r} is missing; set it there or by --{missing[0]}")
-    return Plan(**given)
+        _require(f"{where}: key", key, [field.name for field in fields(standard)])
+        before = getattr(standard, key)
+        if is_dataclass(before):
+            if not isinstance(value, dict):
+                raise RequestError(f"{where}: {key} is {value!r}; it should be a table of settings")
+            changed[key] = _filled(before, value, f"{where}: [{key}]")
+        else:
+            changed[key] = _converted(f"{where}: {key}", type(before), value)
+    return replace(standard, **changed)
 
 
-def _near(what: str, name: str, known: Any) -> None:
+def _converted(where: str, kind: type, value: Any) -> Any:
+    given = type(value)
+    if given is kind or (kind is float and given is int):
+        return value
+    if issubclass(kind, Path) and given is str:
+        return Path(value)
+    if kind is tuple and given is list and all(type(item) is int for item in value):
+        return tuple(value)
+    raise RequestError(f"{where} is {value!r}; it should be {NAMES.get(kind, 'true, false or a string')}")
+
+
+def _require(what: str, name: str, known: Iterable[str]) -> None:
     if name not in known:
         near = get_close_matches(name, known, n=1)
-        raise RequestError(f"{what} {name!r} is unknown" + (f"; did you mean {near[0]!r}?" if near else ""))
+        hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}"
+        raise RequestError(f"{what} {name!r} is unknown; {hint}")

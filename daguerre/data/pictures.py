@@ -11,6 +11,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+COLUMNS = ("image", "split")
+
 
 @dataclass(frozen=True)
 class Pictures:
@@ -27,7 +29,30 @@ class Pictures:
         return self.pixels[index].float().div_(127.5).sub_(1)
 
 
-def _decode(data: bytes, size: int) -> np.ndarray:
+def load_parquet(path: Path, split: str, size: int = 128, columns: Sequence[str] = ()) -> Pictures:
+    """The pictures of one split, resized to `size` x `size` pixels.
+
+    The file has the columns `image` (encoded bytes, or a struct of `bytes` and `path`), `split`, those in `columns`
+    and others at will. Raises ValueError that names the file and, for a damaged picture, its row, counted from 0.
+    """
+    rows, pixels = [], []
+    for number, row in enumerate(_rows(path, (*COLUMNS, *columns))):
+        if row["split"] == split:
+            image = row.pop("image")
+            try:
+                pixels.append(_decode(image["bytes"] if isinstance(image, dict) else image, size))
+            except DAMAGE as error:
+                raise ValueError(f"{path}: the picture of row {number} is damaged: {error}") from error
+            rows.append(row)
+    if not rows:
+        raise ValueError(f"{path}: no picture has split {split!r}")
+    return Pictures(torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2).contiguous(), rows)
+
+
+DAMAGE = OSError, ValueError, TypeError, KeyError, SyntaxError, Image.DecompressionBombError  # as Pillow tells it
+
+
+def _decode(data: bytes, size: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
     with Image.open(io.BytesIO(data), formats=["PNG", "WEBP", "JPEG"]) as picture:
         rgba = picture.convert("RGBA")
     ground = Image.new("RGBA", rgba.size, "white")
@@ -35,22 +60,16 @@ def _decode(data: bytes, size: int) -> np.ndarray:
     return np.asarray(flat if flat.size == (size, size) else flat.resize((size, size), Image.Resampling.LANCZOS))
 
 
-def _rows(path: Path) -> Iterator[dict[str, Any]]:
+def _rows(path: Path, needed: Sequence[str]) -> Iterator[dict[str, Any]]:
     try:
-        import pyarrow.parquet as parquet
+        import pyarrow.parquet as parquet  # type: ignore[import-untyped]
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError("reading Parquet needs pyarrow: pip install 'daguerre[train]'") from error
-    for group in parquet.ParquetFile(path).iter_batches():
-        yield from group.to_pylist()
-
-
-def load_parquet(path: Path, split: str, size: int = 128) -> Pictures:
-    """The pictures of one split; columns `image` (bytes), `split` and whatever else the file has."""
-    rows, pixels = [], []
-    for row in _rows(path):
-        if row["split"] == split:
-            pixels.append(_decode(row.pop("image")["bytes"], size))
-            rows.append(row)
-    if not rows:
-        raise ValueError(f"{path}: no picture has split {split!r}")
-    return Pictures(torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2).contiguous(), rows)
+    try:
+        file = parquet.ParquetFile(path)
+        if missing := [name for name in needed if name not in file.schema_arrow.names]:
+            raise ValueError(f"it has no column {', '.join(missing)}")
+        for group in file.iter_batches():
+            yield from group.to_pylist()
+    except (OSError, ValueError) as error:  # pyarrow's errors are these
+        raise ValueError(f"{path} is not a Parquet file of captioned pictures: {error}") from error

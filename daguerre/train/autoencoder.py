@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from ..data.pictures import Pictures
 from ..models.vae import VAE
 from . import checkpoint
+from .checkpoint import NonFiniteError
 from .contact_sheet import contact_sheet
 from .randomness import generator
 
@@ -55,6 +56,8 @@ def chroma(pictures: Tensor, size: int) -> Tensor:
 
 
 class AutoencoderRecipe:
+    """The loop's recipe for the VAE, with the discriminator as its second player."""
+
     def __init__(self, vae: VAE, pictures: Pictures, batch: int, seed: int, objective: Objective, previews: Pictures):
         self.trained = vae
         self.pictures, self.batch, self.seed, self.objective = pictures, batch, seed, objective
@@ -75,27 +78,31 @@ class AutoencoderRecipe:
         reconstruction = pixel + o.edges * edges + o.color * color
         anchor = F.l1_loss(mean[:, -2:], chroma(real, mean.shape[-1]))
         total = reconstruction + o.kl * kl + o.chroma * anchor
-        figures = {"pixel": pixel.item(), "edges": edges.item(), "color": color.item(), "chroma": anchor.item(), "kl": kl.item()}
+        told = {"pixel": pixel, "edges": edges, "color": color, "chroma": anchor, "kl": kl}
         if step >= o.adversary_from:
             realism = -self.discriminator(made).mean()
             weight = o.adversary * self._balance(reconstruction, realism)
             total = total + weight * realism
-            figures |= {"realism": realism.item(), "weight": weight.item()}
+            told |= {"realism": realism, "weight": weight}
             self.seen = (real, made.detach())
-        return total, figures
+        return total, {name: value.item() for name, value in told.items()}
 
     def _balance(self, reconstruction: Tensor, realism: Tensor) -> Tensor:
         """The adaptive weight of arXiv:2012.09841, eq. 7: equal gradients of both terms at the last layer."""
         last = self.trained.decoder.conv_out.weight
         a = torch.autograd.grad(reconstruction, last, retain_graph=True)[0].norm()
         b = torch.autograd.grad(realism, last, retain_graph=True)[0].norm()
-        return (a / (b + 1e-4)).clamp(0, 10).detach()
+        weight: Tensor = a / (b + 1e-4)
+        return weight.clamp(0, 10).detach()
 
     def after(self, step: int) -> None:
+        """The discriminator's step, by the hinge loss on the pictures of this step."""
         if self.seen is None:
             return
         real, made = self.seen
         hinge = F.relu(1 - self.discriminator(real)).mean() + F.relu(1 + self.discriminator(made)).mean()
+        if not torch.isfinite(hinge):
+            raise NonFiniteError(f"step {step}: the discriminator's loss is {hinge.item()}; it was not changed")
         self.adversary.zero_grad()
         hinge.backward()  # type: ignore[no-untyped-call]
         self.adversary.step()
@@ -105,16 +112,16 @@ class AutoencoderRecipe:
         state = {f"net.{k}": v for k, v in self.discriminator.state_dict().items()}
         return {"discriminator": state, "adversary": checkpoint.optimizer_tensors(self.adversary)}
 
-    def restore(self, parts: Mapping[str, Mapping[str, Tensor]]) -> None:
+    def restore(self, parts: checkpoint.Parts) -> None:
         self.discriminator.load_state_dict({k[4:]: v for k, v in parts["discriminator"].items()})
         if parts["adversary"]:
             checkpoint.restore_optimizer(self.adversary, parts["adversary"])
 
-    def sample(self, averaged: nn.Module, path: Path) -> None:
+    def sample(self, path: Path) -> None:
         """Real pictures above their reconstructions."""
-        assert isinstance(averaged, VAE)
         real = self.previews.batch(torch.arange(min(16, len(self.previews))))
-        contact_sheet(torch.cat([real, averaged.decode(averaged.encode(real))]), path, columns=len(real))
+        made = self.trained.decode(self.trained.encode(real))
+        contact_sheet(torch.cat([real, made]), path, columns=len(real))
 
     def _crops(self, step: int) -> Tensor:
         rng, size = generator(self.seed, "crops", step), self.objective.crop

@@ -19,13 +19,31 @@ from ..runtime.durable import durable_write
 
 log = logging.getLogger(__name__)
 KEEP = 2
+DAMAGE = OSError, ValueError, KeyError, TypeError, AttributeError  # what reading a damaged checkpoint may raise
+Parts = Mapping[str, Mapping[str, Tensor]]  # file stem -> tensors by name
 
 
-def save(run: Path, step: int, parts: Mapping[str, Mapping[str, Tensor]], notes: Mapping[str, Any]) -> Path:
-    """Writes `parts` (file stem -> tensors) as RUN/step-N, then removes all but the newest checkpoints."""
+class NonFiniteError(ArithmeticError):
+    """A loss, a gradient or a weight is NaN or infinite; what was saved before is untouched."""
+
+
+def save(run: Path, step: int, parts: Parts, notes: Mapping[str, Any]) -> Path:
+    """Writes `parts` as RUN/step-N unless it is there already, then removes older ones but for the newest.
+
+    Raises NonFiniteError rather than save a NaN, and OSError when the disk fails; both leave older checkpoints alone.
+    """
     folder = run / f"step-{step:08d}"
     if folder.exists():
-        return folder
+        try:
+            _manifest(folder)
+        except DAMAGE:
+            shutil.rmtree(folder)
+        else:
+            return folder
+    for part, tensors in parts.items():
+        for key, tensor in tensors.items():
+            if not torch.isfinite(tensor).all():
+                raise NonFiniteError(f"step {step}: {key} of {part} is not finite; nothing was saved")
 
     def write(target: Path) -> None:
         target.mkdir()
@@ -34,36 +52,63 @@ def save(run: Path, step: int, parts: Mapping[str, Mapping[str, Tensor]], notes:
         sums = {f.name: _sha256(f) for f in sorted(target.iterdir())}
         (target / "manifest.json").write_text(json.dumps({"step": step, "sha256": sums, **notes}, indent=1))
 
+    for litter in run.glob(".partial-*"):  # of a process that was killed while it wrote
+        shutil.rmtree(litter)
     durable_write(folder, write)
-    for old in sorted(run.glob("step-*"))[:-KEEP]:
+    older = sorted(other for other in run.glob("step-*") if other.name < folder.name)
+    for old in older[: 1 - KEEP]:
         shutil.rmtree(old)
     return folder
 
 
 def newest(run: Path) -> tuple[dict[str, Any], dict[str, dict[str, Tensor]]] | None:
-    """The notes and tensors of the newest whole checkpoint, or None when the run has none."""
-    for folder in sorted(run.glob("step-*"), reverse=True):
+    """The notes and tensors of the newest whole checkpoint, or None when the run has none.
+
+    Raises ValueError when there are checkpoints and all are damaged: nobody wants to begin anew by accident.
+    """
+    folders = sorted(run.glob("step-*"), reverse=True)
+    for folder in folders:
         try:
-            notes = json.loads((folder / "manifest.json").read_text())
-            if all(_sha256(folder / name) == digest for name, digest in notes["sha256"].items()):
-                return notes, {Path(name).stem: load_file(folder / name) for name in notes["sha256"]}
-            log.warning("%s: a file does not match its checksum; using an older checkpoint", folder)
-        except (OSError, ValueError, KeyError) as error:
-            log.warning("%s: unreadable (%s); using an older checkpoint", folder, error)
+            notes = _manifest(folder)
+            return notes, {Path(name).stem: load_file(folder / name) for name in notes["sha256"]}
+        except DAMAGE as error:
+            log.warning("%s is damaged (%s: %s); looking for an older one", folder, type(error).__name__, error)
+    if folders:
+        raise ValueError(f"{run}: each of its {len(folders)} checkpoints is damaged; move the folder to begin anew")
     return None
 
 
+def _manifest(folder: Path) -> dict[str, Any]:
+    """The manifest of a whole checkpoint; raises one of DAMAGE for any other."""
+    notes: dict[str, Any] = json.loads((folder / "manifest.json").read_text())
+    if folder.name != f"step-{notes['step']:08d}":
+        raise ValueError(f"its manifest speaks of step {notes['step']}")
+    if notes["sha256"].keys() != {file.name for file in folder.glob("*.safetensors")}:
+        raise ValueError("its manifest names other files than there are")
+    for name, digest in notes["sha256"].items():
+        if _sha256(folder / name) != digest:
+            raise ValueError(f"{name} does not match its checksum")
+    return notes
+
+
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """An optimizer's state as named tensors, "parameter number.slot"."""
     state = optimizer.state_dict()["state"]
     return {f"{i}.{k}": torch.as_tensor(v) for i, slots in state.items() for k, v in slots.items()}
 
 
 def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
+    """Puts back what `optimizer_tensors` told."""
     state: dict[int, dict[str, Tensor]] = {}
     for key, value in tensors.items():
         index, slot = key.split(".", 1)
         state.setdefault(int(index), {})[slot] = value
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+    for parameter, slots in optimizer.state.items():
+        for slot, value in slots.items():
+            # The fused step walks memory, so state must lie as its parameter does; files hold plain order only.
+            if value.shape == parameter.shape and value.stride() != parameter.stride():
+                slots[slot] = torch.empty_like(parameter).copy_(value)
 
 
 def _sha256(path: Path) -> str:

@@ -1,7 +1,7 @@
 """Training CLIP: pictures and their captions meet in one space (arXiv:2103.00020, figure 3)."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -18,6 +18,8 @@ Tokenize = Callable[[list[str]], Tensor]  # captions -> padded token ids (B, con
 
 
 class Towers(nn.Module):
+    """CLIP whole: both encoders and the learned scale between them."""
+
     def __init__(self, text: CLIPText, vision: CLIPVision):
         super().__init__()
         self.text, self.vision = text, vision
@@ -37,6 +39,8 @@ def small(pictures: Tensor, vision: CLIPVision) -> Tensor:
 
 
 class ContrastiveRecipe:
+    """The loop's recipe for CLIP: in a batch, tell which caption belongs to which picture and the other way round."""
+
     def __init__(self, towers: Towers, pictures: Pictures, batch: int, seed: int, tokenize: Tokenize):
         self.trained = towers
         self.pictures, self.batch, self.seed, self.tokenize = pictures, batch, seed, tokenize
@@ -52,20 +56,12 @@ class ContrastiveRecipe:
         right = same[torch.arange(len(same)), logits.argmax(dim=1)].mean()
         return loss, {"accuracy": right.item()}
 
-    def after(self, step: int) -> None: ...
-
-    def extra(self) -> dict[str, Mapping[str, Tensor]]:
-        return {}
-
-    def restore(self, parts: Mapping[str, Mapping[str, Tensor]]) -> None: ...
-
-    def sample(self, averaged: nn.Module, path: Path) -> None:
+    def sample(self, path: Path) -> None:
         """The eight pictures nearest to each of eight captions, a row each."""
-        assert isinstance(averaged, Towers)
         index = torch.randperm(len(self.pictures), generator=generator(self.seed, "preview"))[:512]
         captions = [str(self.pictures.rows[i]["caption"]) for i in index[:8].tolist()]
         pictures = self.pictures.batch(index)
         ids = self.tokenize(captions)
-        seen = F.normalize(averaged.vision(small(pictures, averaged.vision)), dim=-1)
-        said = F.normalize(averaged.text(ids).pooled, dim=-1)
+        seen = F.normalize(self.trained.vision(small(pictures, self.trained.vision)), dim=-1)
+        said = F.normalize(self.trained.text(ids).pooled, dim=-1)
         contact_sheet(pictures[(said @ seen.T).topk(8).indices.flatten()], path, columns=8)

@@ -3,17 +3,19 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..data.captions import pick
+from ..diffusion.denoiser import Cond
 from ..diffusion.schedule import NoiseLevels
 from ..models.unet import UNet
 from .randomness import generator
 
-Embed = Callable[[list[str]], Tensor]  # captions -> text tokens (B, T, D), without gradient
-Draw = Callable[[UNet, Path], None]  # sample pictures into a PNG
+Embed = Callable[[list[str]], Cond]  # captions -> what steers the U-Net, without gradient
+Draw = Callable[[Path], None]  # sample pictures of the U-Net into a PNG
 
 
 @dataclass(frozen=True)
@@ -21,55 +23,52 @@ class Latents:
     """`scaled`: (N, C, H, W), unit variance; `rows`: what is known of each picture."""
 
     scaled: Tensor
-    rows: Sequence[dict[str, object]]
+    rows: Sequence[Mapping[str, Any]]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Objective:
+    batch: int
+    seed: int
     gamma: float = 5.0  # min-SNR, arXiv:2303.09556: no noise level counts more than this signal-to-noise ratio
     drop: float = 0.1  # share of captions emptied, for guidance (arXiv:2207.12598)
 
 
 class DenoisingRecipe:
-    def __init__(self, unet: UNet, data: Latents, levels: NoiseLevels, embed: Embed, draw: Draw):
+    """The loop's recipe for the U-Net."""
+
+    def __init__(self, unet: UNet, data: Latents, levels: NoiseLevels, embed: Embed, draw: Draw, objective: Objective):
         self.trained = unet
         self.data, self.levels, self.embed, self.draw = data, levels, embed, draw
-        self.batch, self.seed, self.objective = 16, 0, Objective()
+        self.objective = objective
 
     def loss(self, step: int) -> tuple[Tensor, dict[str, float]]:
-        rng = generator(self.seed, "batch", step)
-        index = torch.randint(len(self.data.rows), (self.batch,), generator=rng)
-        dropped = (torch.rand(self.batch, generator=rng) < self.objective.drop).tolist()
+        size, count = self.objective.batch, len(self.levels.sigmas)
+        rng = generator(self.objective.seed, "batch", step)
+        index = torch.randint(len(self.data.rows), (size,), generator=rng)
+        dropped = (torch.rand(size, generator=rng) < self.objective.drop).tolist()
         captions = [
             "" if drop else pick(self.data.rows[i], rng) for i, drop in zip(index.tolist(), dropped, strict=True)
         ]
         x0 = self.data.scaled[index]
         # One timestep per stratum: the same distribution as independent draws, with less noise in the gradient.
-        t = ((torch.arange(self.batch) + torch.rand(self.batch, generator=rng)) / self.batch * len(self.levels.sigmas))
-        t = t.long()
+        t = (torch.arange(size) + torch.rand(size, generator=rng)) / size * count
+        t = t.long().clamp(max=count - 1)  # the last may round up
         noise = torch.randn(x0.shape, generator=rng)
         error = self.error(x0, t, noise, self.embed(captions))
-        low, high = error[: self.batch // 2].mean().item(), error[self.batch // 2 :].mean().item()
+        low, high = (half.mean().item() for half in error.tensor_split(2))
         return error.mean(), {"low": low, "high": high}
 
-    def error(self, x0: Tensor, t: Tensor, noise: Tensor, tokens: Tensor) -> Tensor:
+    def error(self, x0: Tensor, t: Tensor, noise: Tensor, cond: Cond) -> Tensor:
         """Weighted squared error of v per picture, (B,); `t`: integer timesteps."""
         sigma = self.levels.sigmas[t].reshape(-1, 1, 1, 1)
         alpha = 1 / (sigma.square() + 1).sqrt()
         noisy = alpha * (x0 + sigma * noise)
         v = alpha * (noise - sigma * x0)
-        predicted: Tensor = self.trained(noisy.to(memory_format=torch.channels_last), t.float(), tokens)
+        predicted: Tensor = self.trained(noisy, t.float(), cond.tokens, cond.vector)
         snr = sigma.flatten() ** -2
         weight = snr.clamp(max=self.objective.gamma) / (snr + 1)
         return weight * (predicted - v).square().mean(dim=(1, 2, 3))
 
-    def after(self, step: int) -> None: ...
-
-    def extra(self) -> dict[str, Mapping[str, Tensor]]:
-        return {}
-
-    def restore(self, parts: Mapping[str, Mapping[str, Tensor]]) -> None: ...
-
-    def sample(self, averaged: nn.Module, path: Path) -> None:
-        assert isinstance(averaged, UNet)
-        self.draw(averaged, path)
+    def sample(self, path: Path) -> None:
+        self.draw(path)

@@ -5,7 +5,7 @@ Every stage resumes from its own folder in the run, so the command can be repeat
 
 import logging
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -15,31 +15,51 @@ import torch
 from torch import Tensor, nn
 
 from ..checkpoints.identify import Description
+from ..checkpoints.writer import write_ldm
 from ..data.pictures import Pictures, load_parquet
+from ..diffusion.denoiser import Cond
 from ..families.catalog import FAMILIES
 from ..families.model import Model
 from ..generate.text_to_image import Picture, text_to_image
 from ..models.clip import CLIPText, CLIPTextConfig, CLIPVision, CLIPVisionConfig
 from ..models.unet import UNet, UNetConfig
 from ..models.vae import VAE, VAEConfig
-from ..request import TextToImage
 from ..text.tokenizer import END, START, Tokenizer
 from . import checkpoint, loop
 from .autoencoder import AutoencoderRecipe
 from .autoencoder import Objective as AutoencoderObjective
 from .contact_sheet import contact_sheet, to_tensor
 from .contrastive import ContrastiveRecipe, Towers
-from .denoising import DenoisingRecipe, Latents
+from .denoising import DenoisingRecipe, Embed, Latents
+from .denoising import Objective as DenoisingObjective
 from .loop import Settings
 
 log = logging.getLogger(__name__)
 
-VAE_CONFIG = VAEConfig((32, 64, 128, 192), blocks=1, latent_channels=6, scale=1.0, groups=8)
-TEXT_CONFIG = CLIPTextConfig(width=128, layers=4, heads=4)
-VISION_CONFIG = CLIPVisionConfig(size=64, patch=8, width=128, layers=4, heads=4, projection=128)
-UNET_CONFIG = UNetConfig(
-    (128, 192, 192), (0, 1, 1), 128, blocks=1, head_width=32, channels_in=6, channels_out=6
+
+@dataclass(frozen=True, kw_only=True)
+class Architecture:
+    """The networks of a run."""
+
+    size: int  # pixels of a picture's side
+    vae: VAEConfig  # of scale 1; the right one is measured when it has been trained
+    text: CLIPTextConfig
+    vision: CLIPVisionConfig
+    unet: UNetConfig
+
+
+TINTYPE = Architecture(
+    size=128,
+    vae=VAEConfig((32, 64, 128, 192), blocks=1, latent_channels=6, scale=1.0, groups=8),
+    text=CLIPTextConfig(width=128, layers=4, heads=4),
+    vision=CLIPVisionConfig(size=64, patch=8, width=128, layers=4, heads=4, projection=128),
+    unet=UNetConfig((128, 192, 192), (0, 1, 1), 128, blocks=1, head_width=32, vector=128, channels_in=6, channels_out=6),
 )
+AUTOENCODER = Settings(steps=6000, batch=16, learning_rate=1e-3, ema=0.998, save_every=250)
+CLIP = Settings(steps=500, batch=192, learning_rate=1e-3, ema=0.99, weight_decay=0.1, save_every=100)
+UNET = Settings(steps=20_000, batch=16, learning_rate=6e-4, ema=0.998)
+OBJECTIVE = AutoencoderObjective()
+COLUMNS = ("caption", "label", "style_words", "subgroup")
 STYLES = ("3d render", "glossy gradient", "flat modern", "flat vector sticker", "soft gradient cartoon")
 # The parts of the emoji table whose drawings are single things.
 SUBGROUPS = (
@@ -54,19 +74,27 @@ PREVIEW = (
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    pictures: Path  # Parquet with columns image, caption, label, tags, style_words, subgroup, split
+    """A run as its recipe file tells it: a table of settings for each stage."""
+
+    pictures: Path  # Parquet with the columns image, split, those of COLUMNS and, at will, tags
     run: Path
     seed: int = 0
-    autoencoder: Settings = Settings(steps=6000, batch=16, learning_rate=1e-3, ema=0.998, save_every=250)
-    objective: AutoencoderObjective = AutoencoderObjective()
-    clip: Settings = Settings(steps=500, batch=192, learning_rate=1e-3, ema=0.99, weight_decay=0.1, save_every=100)
-    unet: Settings = Settings(steps=20_000, batch=16, learning_rate=6e-4, ema=0.998)
+    autoencoder: Settings = AUTOENCODER
+    objective: AutoencoderObjective = OBJECTIVE
+    clip: Settings = CLIP
+    unet: Settings = UNET
+    architecture: Architecture = TINTYPE
 
 
 def train(plan: Plan, stages: tuple[str, ...], minutes: float) -> Iterator[dict[str, Any]]:
-    """Yields a log record per step: `stage` and what the loop tells."""
+    """Yields a log record per step: `stage` and what the loop tells.
+
+    Raises FileNotFoundError for a stage whose predecessors have not been trained, and as the loop does.
+    """
     stop = time.time() + minutes * 60
     for stage in stages:
+        if time.time() >= stop:
+            return
         torch.manual_seed(plan.seed)
         recipe, settings = RECIPES[stage](plan)
         for record in loop.train(recipe, settings, plan.run / stage, stop):
@@ -74,38 +102,39 @@ def train(plan: Plan, stages: tuple[str, ...], minutes: float) -> Iterator[dict[
 
 
 def _autoencoder(plan: Plan) -> tuple[loop.Recipe, Settings]:
-    vae = VAE(VAE_CONFIG).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    s, previews = plan.autoencoder, _pictures(plan.pictures, "val")
+    vae = VAE(plan.architecture.vae).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    s, previews = plan.autoencoder, _pictures(plan, "val")
     previews = Pictures(previews.pixels[::8], previews.rows[::8])
-    pictures = _pictures(plan.pictures, "train")
+    pictures = _pictures(plan, "train")
     return AutoencoderRecipe(vae, pictures, s.batch, plan.seed, plan.objective, previews), s
 
 
 def _clip(plan: Plan) -> tuple[loop.Recipe, Settings]:
-    towers = Towers(new_text_encoder(), CLIPVision(VISION_CONFIG))
-    pictures = _pictures(plan.pictures, "train")
+    towers = Towers(_new_text_encoder(plan.architecture.text), CLIPVision(plan.architecture.vision))
+    pictures = _pictures(plan, "train")
     return ContrastiveRecipe(towers, pictures, plan.clip.batch, plan.seed, tokenize), plan.clip
 
 
 def _unet(plan: Plan) -> tuple[loop.Recipe, Settings]:
     vae, text = trained_vae(plan), trained_text(plan)
-    unet = UNet(UNET_CONFIG).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    unet = UNet(plan.architecture.unet)
     _silence_outputs(unet)
     model = assemble(unet, vae, text)
 
-    def draw(averaged: UNet, path: Path) -> None:
-        contact_sheet(torch.cat(list(_previews(assemble(averaged, vae, text)))), path, columns=len(PREVIEW))
+    def draw(path: Path) -> None:
+        contact_sheet(torch.cat(list(_previews(model, plan.architecture.size))), path, columns=len(PREVIEW))
 
-    recipe = DenoisingRecipe(unet, _latents(plan, vae), model.levels, _embedder(text), draw)
-    recipe.batch, recipe.seed = plan.unet.batch, plan.seed
-    return recipe, plan.unet
-
-
-RECIPES = {"autoencoder": _autoencoder, "clip": _clip, "unet": _unet}
+    objective = DenoisingObjective(batch=plan.unet.batch, seed=plan.seed)
+    return DenoisingRecipe(unet, _latents(plan, vae), model.levels, _embedder(text), draw, objective), plan.unet
 
 
-def new_text_encoder() -> CLIPText:
-    text = CLIPText(TEXT_CONFIG)
+Stage = Callable[[Plan], tuple[loop.Recipe, Settings]]
+RECIPES: Mapping[str, Stage] = {"autoencoder": _autoencoder, "clip": _clip, "unet": _unet}
+
+
+def _new_text_encoder(config: CLIPTextConfig) -> CLIPText:
+    """CLIP's own small initial vectors; PyTorch's are 50 times as long."""
+    text = CLIPText(config)
     nn.init.normal_(text.token.weight, std=0.02)
     nn.init.normal_(text.position.weight, std=0.01)
     return text
@@ -119,13 +148,18 @@ def _silence_outputs(unet: UNet) -> None:
                 nn.init.zeros_(parameter)
 
 
+def _pictures(plan: Plan, split: str) -> Pictures:
+    return _decoded(plan.pictures, split, plan.architecture.size)
+
+
 @cache
-def _pictures(path: Path, split: str) -> Pictures:
+def _decoded(path: Path, split: str, size: int) -> Pictures:
     log.info("decoding the pictures of split %r in %s", split, path)
-    return load_parquet(path, split)
+    return load_parquet(path, split, size, COLUMNS)
 
 
 def tokenize(captions: list[str]) -> Tensor:
+    """Token ids (B, 77) of captions, the ends of long ones cut off."""
     tokenizer, rows = Tokenizer(), []
     for caption in captions:
         ids = [START, *tokenizer.encode(caption)[:75], END]
@@ -135,18 +169,19 @@ def tokenize(captions: list[str]) -> Tensor:
 
 def trained_vae(plan: Plan) -> VAE:
     """The autoencoder of the run, its scale set so that latents of the pictures have unit variance."""
-    pictures = _pictures(plan.pictures, "train")
-    vae = VAE(VAE_CONFIG)
+    pictures = _pictures(plan, "train")
+    vae = VAE(plan.architecture.vae)
     vae.load_state_dict(_averaged(plan, "autoencoder"))
     some = torch.arange(0, len(pictures), max(1, len(pictures) // 256))
     with torch.no_grad():
         scale = 1 / vae.encode(pictures.batch(some)).std().item()
-    vae.config = replace(VAE_CONFIG, scale=round(scale, 5))
+    vae.config = replace(vae.config, scale=round(scale, 5))
     return vae.eval().requires_grad_(False)
 
 
 def trained_text(plan: Plan) -> CLIPText:
-    towers = Towers(CLIPText(TEXT_CONFIG), CLIPVision(VISION_CONFIG))
+    """The text encoder of the run."""
+    towers = Towers(CLIPText(plan.architecture.text), CLIPVision(plan.architecture.vision))
     towers.load_state_dict(_averaged(plan, "clip"))
     return towers.text.eval().requires_grad_(False)
 
@@ -165,32 +200,39 @@ def chosen(row: Mapping[str, Any]) -> bool:
 
 
 def _latents(plan: Plan, vae: VAE) -> Latents:
-    pictures = _pictures(plan.pictures, "train")
+    pictures = _pictures(plan, "train")
     index = [i for i, row in enumerate(pictures.rows) if chosen(row)]
+    if not index:
+        raise ValueError(f"{plan.pictures}: no training picture shows a thing of {SUBGROUPS} in a style of {STYLES}")
     names = len({pictures.rows[i]["label"] for i in index})
     log.info("%d pictures of %d things in %d styles", len(index), names, len(STYLES))
     with torch.no_grad():
-        scaled = torch.cat([vae.encode(pictures.batch(part)) for part in torch.tensor(index).split(32)])
+        scaled = torch.cat([vae.encode(pictures.batch(part)) for part in torch.split(torch.tensor(index), 32)])
     return Latents(scaled, [pictures.rows[i] for i in index])
 
 
-def _embedder(text: CLIPText) -> Any:
+def _embedder(text: CLIPText) -> Embed:
     @torch.no_grad()
-    def embed(captions: list[str]) -> Tensor:
-        return text(tokenize(captions)).last
+    def embed(captions: list[str]) -> Cond:
+        states = text(tokenize(captions))
+        return Cond(states.last, states.pooled)
 
     return embed
 
 
 def assemble(unet: UNet, vae: VAE, text: CLIPText) -> Model:
+    """Networks in training as a model that draws."""
     family = FAMILIES["tintype"]
     return Model(family=family, unet=unet, vae=vae, text=(text,), prediction="v", name="tintype")
 
 
-def _previews(model: Model) -> Iterator[Tensor]:
+def _previews(model: Model, size: int) -> Iterator[Tensor]:
+    """Each thing in the first style, then each in one style or another."""
+    plain = replace(model.defaults, width=size, height=size, steps=12)
     for row in range(2):
         for i, thing in enumerate(PREVIEW):
-            request = replace(model.defaults, steps=12, prompt=f"{thing}, {STYLES[(i + row) % 5 if row else 0]}", seed=i)
+            style = STYLES[(i + row) % len(STYLES) if row else 0]
+            request = replace(plain, prompt=f"{thing}, {style}", seed=i)
             yield from (to_tensor(p.image) for p in text_to_image(model, request) if isinstance(p, Picture))
 
 
@@ -200,8 +242,6 @@ def export(plan: Plan, path: Path) -> None:
     states = {"unet": _averaged(plan, "unet"), "vae": vae.state_dict(), "text": text.state_dict()}
     halves = {part: {k: v.half().contiguous() for k, v in state.items()} for part, state in states.items()}
     description = Description(
-        family="tintype", prediction="v", unet=UNET_CONFIG, vae=vae.config, text=(TEXT_CONFIG,)
+        family="tintype", prediction="v", unet=plan.architecture.unet, vae=vae.config, text=(text.config,)
     )
-    from ..checkpoints.writer import write_ldm
-
     write_ldm(path, halves, description)

@@ -1,0 +1,102 @@
+"""A run that was stopped and one that was not are the same run, bit for bit."""
+
+import multiprocessing
+import random
+import signal
+import time
+from itertools import islice
+
+import pytest
+import torch
+
+from daguerre.train import loop
+from tests.train.line import LAST, QUICK, Line, finish, fit_line, journal, state
+from tests.train.toys import RECIPES
+
+
+def same(run, other) -> None:
+    """Weights, averaged weights, optimizers and second players are equal to the last bit, and so are the logs."""
+    a, b = state(run), state(other)
+    assert a.keys() == b.keys()
+    for part in a:
+        assert a[part].keys() == b[part].keys()
+        assert not [name for name in a[part] if not torch.equal(a[part][name], b[part][name])], part
+    assert journal(run) == journal(other)
+
+
+def abandon(recipe, settings, run, steps: int) -> None:
+    """Makes some steps and goes away without a word."""
+    steps_made = loop.train(recipe, settings, run)
+    assert len(list(islice(steps_made, steps))) == steps
+    steps_made.close()
+
+
+@pytest.mark.parametrize("make", RECIPES.values(), ids=RECIPES)
+def test_resumed_equals_unbroken(tmp_path, pictures, make):
+    finish(make(pictures), QUICK, tmp_path / "unbroken")
+    broken = tmp_path / "broken"
+    abandon(make(pictures), QUICK, broken, 1)  # before its first checkpoint
+    abandon(make(pictures), QUICK, broken, 5)  # after the one of step 4, with the discriminator in play
+    assert [record["step"] for record in journal(broken)] == [1, 2, 3, 4, 5]
+    assert len(finish(make(pictures), QUICK, broken)) == 2
+    same(broken, tmp_path / "unbroken")
+
+
+def test_every_place_to_stop_is_as_good(tmp_path):
+    finish(Line(), QUICK, tmp_path / "unbroken")
+    for steps in range(1, 7):
+        abandon(Line(), QUICK, tmp_path / str(steps), steps)
+        finish(Line(), QUICK, tmp_path / str(steps))
+        same(tmp_path / str(steps), tmp_path / "unbroken")
+
+
+def test_resumed_from_the_checkpoint_before_a_damaged_one(tmp_path):
+    finish(Line(), QUICK, tmp_path / "unbroken")
+    abandon(Line(), QUICK, tmp_path / "broken", 4)
+    (tmp_path / "broken" / "step-00000004" / "optimizer.safetensors").write_bytes(b"torn")
+    assert len(finish(Line(), QUICK, tmp_path / "broken")) == 4
+    same(tmp_path / "broken", tmp_path / "unbroken")
+
+
+def test_a_torn_line_in_the_log_is_dropped(tmp_path):
+    finish(Line(), QUICK, tmp_path / "unbroken")
+    abandon(Line(), QUICK, tmp_path / "broken", 4)
+    with (tmp_path / "broken" / "log.jsonl").open("a") as lines:
+        lines.write('{"step": 5, "lo')
+    finish(Line(), QUICK, tmp_path / "broken")
+    same(tmp_path / "broken", tmp_path / "unbroken")
+
+
+def test_killed_at_any_moment_a_run_goes_on_as_if_unbroken(tmp_path):
+    context = multiprocessing.get_context("forkserver")  # which has torch loaded, so that a process begins at once
+    context.set_forkserver_preload(["torch._dynamo", "safetensors.torch", "daguerre.train.loop"])
+    rng, begun_at = random.Random(0), []
+
+    def begin(name: str):
+        ours, theirs = context.Pipe()
+        process = context.Process(target=fit_line, args=(str(tmp_path / name), theirs))
+        process.start()
+        return process, ours
+
+    for _ in range(8):
+        process, told = begin("killed")
+        steps = [told.recv() for _ in range(rng.randrange(1, 40))]
+        time.sleep(rng.uniform(0, 0.01))
+        process.kill()
+        process.join()
+        assert process.exitcode == -signal.SIGKILL
+        begun_at.append(steps[0])
+    for name in ("killed", "unbroken"):
+        process, told = begin(name)
+        while told.recv() < LAST:
+            pass
+        process.join()
+        assert process.exitcode == 0
+    assert begun_at == sorted(begun_at)
+    assert begun_at[-1] > 5
+    same(tmp_path / "killed", tmp_path / "unbroken")
+    assert sorted(path.name for path in (tmp_path / "killed").iterdir()) == [
+        "log.jsonl",
+        "step-00000395",
+        "step-00000400",
+    ]

@@ -1,0 +1,121 @@
+"""Toy pictures, networks and recipes: each a real one of its kind, and a step of it takes milliseconds."""
+
+import io
+from dataclasses import replace
+from pathlib import Path
+
+import pyarrow
+import pyarrow.parquet
+import torch
+from PIL import Image, ImageDraw
+
+from daguerre.data.pictures import Pictures, load_parquet
+from daguerre.diffusion.schedule import scaled_linear
+from daguerre.models.clip import CLIPText, CLIPTextConfig, CLIPVision, CLIPVisionConfig
+from daguerre.models.unet import UNet, UNetConfig
+from daguerre.models.vae import VAE, VAEConfig
+from daguerre.train.autoencoder import AutoencoderRecipe, Objective
+from daguerre.train.contrastive import ContrastiveRecipe, Towers
+from daguerre.train.denoising import DenoisingRecipe, Latents
+from daguerre.train.denoising import Objective as DenoisingObjective
+from daguerre.train.tintype import Architecture, Plan
+from tests.train.line import QUICK
+
+SIZE = 32
+COLORS = ("red", "green", "blue", "orange", "purple", "black")
+STYLES = ("flat modern", "3d render")
+WORDS = ("", "a", "an", "of", "ball", "flat", "modern", "3d", "render", "round", "toy", *COLORS)
+TEXT = CLIPTextConfig(width=16, layers=1, heads=2, vocabulary=64, context=12, end_token=63)
+VISION = CLIPVisionConfig(size=16, patch=8, width=16, layers=1, heads=2, projection=16)
+ARCHITECTURE = Architecture(
+    size=SIZE,
+    vae=VAEConfig((8, 8, 16, 16), blocks=1, scale=1.0, groups=4),
+    text=CLIPTextConfig(width=16, layers=1, heads=2),
+    vision=VISION,
+    unet=UNetConfig((32, 32), (0, 1), 16, head_width=16, blocks=1, groups=8),
+)
+
+
+def png(picture: Image.Image) -> bytes:
+    memory = io.BytesIO()
+    picture.save(memory, "PNG")
+    return memory.getvalue()
+
+
+def ball(color: str) -> Image.Image:
+    """A ball on a transparent ground."""
+    picture = Image.new("RGBA", (SIZE, SIZE), (0, 0, 0, 0))
+    ImageDraw.Draw(picture).ellipse((6, 6, 26, 26), fill=color)
+    return picture
+
+
+def row(color: str, style: str, split: str = "train") -> dict[str, object]:
+    return {
+        "image": {"bytes": png(ball(color)), "path": f"{color}.png"},
+        "caption": f"a {color} ball, {style}",
+        "label": f"{color} ball",
+        "tags": ["round", "toy"],
+        "style_words": style,
+        "subgroup": "sport",
+        "split": split,
+    }
+
+
+def write_parquet(path: Path, rows: list[dict[str, object]] | None = None) -> Path:
+    """`rows`, or each ball in each style, and one of them once more for validation."""
+    standard = [row(color, style) for style in STYLES for color in COLORS] + [row("red", STYLES[0], "val")]
+    table = pyarrow.Table.from_pylist(standard if rows is None else rows)
+    pyarrow.parquet.write_table(table, path)
+    return path
+
+
+def plan(folder: Path, **changes: object) -> Plan:
+    """A whole run of tintype at toy size."""
+    standard = Plan(
+        pictures=folder / "balls.parquet",
+        run=folder / "run",
+        autoencoder=QUICK,
+        objective=Objective(crop=SIZE, adversary_from=3),
+        clip=QUICK,
+        unet=QUICK,
+        architecture=ARCHITECTURE,
+    )
+    return replace(standard, **changes)
+
+
+def tokenize(captions: list[str]) -> torch.Tensor:
+    """Words to their place in WORDS; 62 starts, 63 ends."""
+    rows = [[62, *(WORDS.index(word) for word in caption.replace(",", "").split())][:11] for caption in captions]
+    return torch.tensor([ids + [63] * (12 - len(ids)) for ids in rows])
+
+
+def autoencoder(pictures: Pictures) -> AutoencoderRecipe:
+    torch.manual_seed(0)
+    vae = VAE(ARCHITECTURE.vae).to(memory_format=torch.channels_last)
+    return AutoencoderRecipe(vae, pictures, 4, 0, Objective(crop=SIZE, adversary_from=3), pictures)
+
+
+def contrastive(pictures: Pictures) -> ContrastiveRecipe:
+    torch.manual_seed(0)
+    return ContrastiveRecipe(Towers(CLIPText(TEXT), CLIPVision(VISION)), pictures, 4, 0, tokenize)
+
+
+def denoising(pictures: Pictures) -> DenoisingRecipe:
+    torch.manual_seed(0)
+    unet, text = UNet(ARCHITECTURE.unet), CLIPText(TEXT).requires_grad_(requires_grad=False)
+    latents = Latents(torch.randn(len(pictures), 4, 4, 4), pictures.rows)
+
+    def embed(captions: list[str]) -> torch.Tensor:
+        return text(tokenize(captions)).last
+
+    def draw(path: Path) -> None:
+        path.write_text(f"{sum(p.sum().item() for p in unet.parameters())}")
+
+    return DenoisingRecipe(unet, latents, scaled_linear(), embed, draw, DenoisingObjective(batch=4, seed=0))
+
+
+RECIPES = {"autoencoder": autoencoder, "contrastive": contrastive, "denoising": denoising}
+
+
+def balls(folder: Path) -> Pictures:
+    return load_parquet(write_parquet(folder / "balls.parquet"), "train", SIZE)
