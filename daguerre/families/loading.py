@@ -3,22 +3,24 @@
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import nn
 
-from ..checkpoints.checkpoint import Checkpoint, CheckpointError
+from ..checkpoints.components import read_component
 from ..checkpoints.identify import Identity, identify
-from ..checkpoints.reader import open_checkpoint, read_component
 from ..diffusion.schedule import scaled_linear
+from ..files.checkpoint import Checkpoint, CheckpointError
+from ..files.reader import open_checkpoint
 from ..models.clip import CLIPText
 from ..models.unet import UNet
-from ..models.vae import VAE
+from ..models.vae import SDXL, VAE
 from ..request import RequestError
 from ..runtime.device import pick_device
 from ..runtime.precision import pick_dtype
 from .catalog import FAMILIES
+from .family import Family
 from .model import Model, Prediction
 
 Weights = Literal["auto", "ema"]
@@ -43,56 +45,81 @@ def load_model(
     low-memory mode weights are read when a network is used and dropped afterwards. Raises CheckpointError for a file
     that cannot be used, RequestError for a wrong choice.
     """
-    checkpoint = open_checkpoint(path)
-    identity = identify(checkpoint, weights=weights)
-    row = FAMILIES.get(family or identity.family)
-    if family and row is None:
-        raise RequestError(f"unknown family {family!r}; the families are {', '.join(FAMILIES)}")
-    vae_checkpoint = open_checkpoint(vae) if vae else checkpoint
-    vae_identity = identify(vae_checkpoint) if vae else identity
-    if identity.unet is None or not identity.text or vae_identity.vae is None or row is None:
-        what = "; ".join(identity.notes) or f"it is a lone {identity.family}"
-        raise CheckpointError(checkpoint.path, f"this is not a whole model: {what}", remedy="Name a whole model")
-    if len(row.encodings) != len(identity.text):
-        reason = f"family {row.name!r} has {len(row.encodings)} text encoders and this file {len(identity.text)}"
-        raise CheckpointError(checkpoint.path, reason, remedy="Leave out --family")
-    skipped = (replace(e, skip=e.skip + identity.unused_layers) for e in row.encodings)
+    source = _open(path, weights)
+    vae_source = _open(vae) if vae else source
+    configs = _configs(source, vae_source)
     where = pick_device(device)
     number = pick_dtype(where, dtype)
-    sources = {
-        "unet": (checkpoint, identity),
-        "text": (checkpoint, identity),
-        "text2": (checkpoint, identity),
-    }
-    sources["vae"] = vae_checkpoint, vae_identity
-    fill = {part: partial(_fill, source, part, number) for part, source in sources.items()}
     with torch.device("meta"):
-        unet, decoder = UNet(identity.unet), VAE(vae_identity.vae)
-        text = tuple(CLIPText(config) for config in identity.text)
+        unet, decoder = UNet(configs["unet"]), VAE(configs["vae"])
+        text = tuple(CLIPText(configs[part]) for part in ("text", "text2") if part in configs)
     model = Model(
-        family=replace(row, encodings=tuple(skipped)),
+        family=_family(source, family),
         unet=unet,
         vae=decoder,
         text=text,
-        prediction=prediction or identity.prediction,
-        name=name or (checkpoint.path.stem if checkpoint.path.is_file() else checkpoint.path.name),
-        sha256=checkpoint.sha256,
-        vae_name=vae_checkpoint.path.stem if vae else "",
-        vae_sha256=vae_checkpoint.sha256 if vae else "",
-        levels=scaled_linear().zero_terminal() if identity.zero_snr else scaled_linear(),
+        prediction=prediction or source.identity.prediction,
+        name=name or _name(source.checkpoint.path),
+        sha256=source.checkpoint.sha256,
+        vae_name=_name(vae_source.checkpoint.path) if vae else "",
+        vae_sha256=vae_source.checkpoint.sha256 if vae else "",
+        levels=scaled_linear().zero_terminal() if source.identity.zero_snr else scaled_linear(),
         device=where,
         low_memory=low_memory,
-        reload=fill,
+        reload={part: partial(_fill, vae_source if part == "vae" else source, part, number) for part in configs},
     )
     for part, module in model.parts.items():
         module.eval().requires_grad_(requires_grad=False)
         if not low_memory:
-            fill[part](module)
+            model.reload[part](module)
             module.to(where)
     return model
 
 
-def _fill(source: tuple[Checkpoint, Identity], part: str, dtype: torch.dtype, module: nn.Module) -> None:
+class _Source(NamedTuple):
+    checkpoint: Checkpoint
+    identity: Identity
+
+
+def _open(path: Path | str, weights: Weights = "auto") -> _Source:
+    checkpoint = open_checkpoint(path)
+    return _Source(checkpoint, identify(checkpoint, weights=weights))
+
+
+def _name(path: Path) -> str:
+    return path.stem if path.is_file() else path.name
+
+
+def _configs(source: _Source, vae_source: _Source) -> dict[str, Any]:
+    """By part; raises CheckpointError where one is missing."""
+    own, vae = source.identity, vae_source.identity.vae
+    if vae is None and vae_source is not source:
+        raise CheckpointError(vae_source.checkpoint.path, "there is no VAE in it", remedy="Name another VAE")
+    if own.unet is None or vae is None or not own.text:
+        found = {"U-Net": own.unet, "VAE": vae, "text encoder": own.text}
+        lacking = " and no ".join(part for part, config in found.items() if not config)
+        remedy = "Name a whole model"
+        raise CheckpointError(source.checkpoint.path, f"not a whole model: it has no {lacking}", remedy=remedy)
+    # The U-Net was trained on latents of one scale; a lone VAE file does not tell it.
+    scale = own.vae.scale if own.vae else SDXL.scale if own.unet.vector else vae.scale
+    return {**own.configs, "vae": replace(vae, scale=scale)}
+
+
+def _family(source: _Source, name: str | None) -> Family:
+    """The catalog's row, with the text encoder's unused layers skipped."""
+    identity, row = source.identity, FAMILIES.get(name or source.identity.family)
+    if row is None and name:
+        raise RequestError(f"unknown family {name!r}; the families are {', '.join(FAMILIES)}")
+    if row is None:
+        reason = f"no known way to draw with a model of family {identity.family!r}"
+        raise CheckpointError(source.checkpoint.path, reason, remedy=f"Name one of {', '.join(FAMILIES)} with --family")
+    if len(row.encodings) != len(identity.text):
+        reason = f"family {row.name!r} has {len(row.encodings)} text encoders and this file {len(identity.text)}"
+        raise CheckpointError(source.checkpoint.path, reason, remedy="Leave out --family")
+    return replace(row, encodings=tuple(replace(e, skip=e.skip + identity.unused_layers) for e in row.encodings))
+
+
+def _fill(source: _Source, part: str, dtype: torch.dtype, module: nn.Module) -> None:
     """Gives a network its weights: the memory-mapped ones themselves where the file has the wanted number format."""
     state = read_component(*source, part)
     module.load_state_dict({k: v.to(dtype) for k, v in state.items()}, assign=True)
