@@ -28,6 +28,7 @@ PURPOSE = {
     "diffusion": "the mathematics of noise",
     "models": "the networks, one config each",
     "runtime": "where and how modules run",
+    "files": "bytes on disk: read without trust, written whole",
     "provenance": "what made a picture, inside it",
     "request": "what a user can ask for",
 }

@@ -9,10 +9,7 @@ from rooms import CORE, CORE_LIMIT, SPINE, SPINE_LIMIT, lines_of
 
 # A loaded machine is slow, not wrong. CI draws the same examples every time.
 hypothesis.settings.register_profile(
-    "daguerre",
-    deadline=None,
-    derandomize="CI" in os.environ,
-    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+    "daguerre", deadline=None, derandomize="CI" in os.environ, suppress_health_check=[hypothesis.HealthCheck.too_slow]
 )
 hypothesis.settings.load_profile("daguerre")
 

@@ -35,14 +35,7 @@ def toy(name: str = "tintype", seed: int = 0, **changes: object) -> Model:
             unet.conv_out.weight.mul_(4)
     for module in (unet, vae, *text):
         module.eval().requires_grad_(requires_grad=False)
-    made = {
-        "family": FAMILIES[name],
-        "unet": unet,
-        "vae": vae,
-        "text": text,
-        "prediction": "epsilon",
-        "name": "toy",
-    }
+    made = {"family": FAMILIES[name], "unet": unet, "vae": vae, "text": text, "prediction": "epsilon", "name": "toy"}
     return Model(**{**made, **changes})
 
 

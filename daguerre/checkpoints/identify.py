@@ -5,10 +5,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+from ..files.checkpoint import Checkpoint, CheckpointError
 from ..models.clip import CLIPTextConfig
 from ..models.unet import SD2, UNetConfig
 from ..models.vae import SDXL, VAEConfig
-from .checkpoint import Checkpoint, CheckpointError
 from .layout import Part
 from .settings import COUNT, Settings, complete, one_of, settings_of
 from .tables import Config, infer, table

@@ -6,7 +6,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from .checkpoint import Checkpoint, CheckpointError
+from ..files.checkpoint import Checkpoint, CheckpointError
 
 Reshape = Literal["same", "squeeze_1x1", "transpose", "split_q", "split_k", "split_v"]
 THIRD = {"split_q": 0, "split_k": 1, "split_v": 2}  # of one matrix that holds all three projections

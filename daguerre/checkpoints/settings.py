@@ -5,17 +5,16 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+from ..files.checkpoint import Checkpoint, CheckpointError
 from ..models.clip import CLIPTextConfig
 from ..models.unet import UNetConfig
 from ..models.vae import VAEConfig
-from .checkpoint import Checkpoint, CheckpointError
 from .layout import Part
 from .tables import Config
 
 Kind = tuple[str, Callable[[Any], object]]  # what a value should be, and whether it is
 COUNT: Kind = ("a positive integer", lambda value: type(value) is int and 0 < value < 1 << 31)
 SCALE: Kind = ("a positive number", lambda value: type(value) in (int, float) and 0 < value < math.inf)
-SETTINGS = "daguerre.config"  # in a safetensors file's metadata: the sections, each as a folder's JSON file
 SECTIONS = {"unet": "unet", "vae": "vae", "text": "text_encoder", "text2": "text_encoder_2"}
 
 

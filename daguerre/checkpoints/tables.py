@@ -8,10 +8,10 @@ import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
+from ..files.checkpoint import Checkpoint
 from ..models.clip import CLIPText, CLIPTextConfig
 from ..models.unet import UNet, UNetConfig
 from ..models.vae import VAE, VAEConfig
-from .checkpoint import Checkpoint
 from .keys import clip, unet, vae
 from .layout import THIRD, Part, Shapes, Source
 

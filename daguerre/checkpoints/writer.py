@@ -9,13 +9,13 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from ..files.checkpoint import CheckpointError
+from ..files.durable import durable_write
+from ..files.reader import SETTINGS
 from ..models.clip import CLIPTextConfig
-from ..runtime.durable import durable_write
-from .checkpoint import CheckpointError
 from .folder_config import describe, pipeline_files
 from .identify import Description
 from .layout import Part
-from .settings import SETTINGS
 from .tables import Config, table
 
 State = Mapping[str, Tensor]  # native parameter -> values

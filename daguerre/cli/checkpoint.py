@@ -32,7 +32,7 @@ def inspect(
         Print one JSON object.
     """
     from ..checkpoints.identify import identify
-    from ..checkpoints.reader import open_checkpoint
+    from ..files.reader import open_checkpoint
 
     checkpoint = open_checkpoint(resolve(model))
     identity = identify(checkpoint)
@@ -54,14 +54,22 @@ def inspect(
     }
     if json_lines:
         print(json.dumps(facts))
-        return
-    print(f"{checkpoint.path}: {identity.family}, {identity.layout} layout")
+    else:
+        _print(facts, verbose=verbose)
+
+
+def _print(facts: dict[str, Any], *, verbose: bool) -> None:
+    from ..families.catalog import FAMILIES
+
+    family = facts["family"]
+    title = f"{FAMILIES[family].title} ({family})" if family in FAMILIES else f"a lone {family}"
+    print(f"{facts['path']}: {title}, {facts['layout']} layout")
     for name, parameters in facts["parts"].items():
         print(f"  {name:6} {parameters / 1e6:>9,.1f} M parameters")
-    print(f"  dtypes {', '.join(f'{name} ({n} tensors)' for name, n in dtypes.items())}")
-    print(f"  size   {checkpoint.nbytes / 1e6:,.1f} MB in {len(checkpoint.tensors):,} tensors")
-    print(f"  sha256 {checkpoint.sha256}")
-    for note in identity.notes:
+    print(f"  dtypes {', '.join(f'{name} ({n} tensors)' for name, n in facts['dtypes'].items())}")
+    print(f"  size   {facts['bytes'] / 1e6:,.1f} MB in {facts['tensors']:,} tensors")
+    print(f"  sha256 {facts['sha256']}")
+    for note in facts["notes"]:
         print(f"  {note}")
     for kind in ("missing", "extra", "ignored"):
         _list(kind, facts[kind], verbose=verbose)
@@ -111,9 +119,10 @@ def convert(
     """
     if target.exists():
         raise Failure(f"{target} exists already; name another target or remove it", UNUSABLE)
+    from ..checkpoints.components import read_component
     from ..checkpoints.identify import identify
-    from ..checkpoints.reader import open_checkpoint, read_component
     from ..checkpoints.writer import write_diffusers, write_ldm
+    from ..files.reader import open_checkpoint
     from ..text.tokenizer import tokenizer_files
 
     checkpoint = open_checkpoint(resolve(source))

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from PIL import Image
 
+from ..files.durable import durable_write
 from ..provenance import png
-from ..runtime.durable import durable_write
 
 if TYPE_CHECKING:
     from ..generate.text_to_image import Picture

@@ -103,7 +103,6 @@ def reproduce(
 def _record(picture: Path, record: Record | None) -> Record:
     if record is None:
         raise Failure(
-            f"{picture}: no daguerre record in this picture; only pictures made by daguerre have one",
-            UNUSABLE,
+            f"{picture}: no daguerre record in this picture; only pictures made by daguerre have one", UNUSABLE
         )
     return record

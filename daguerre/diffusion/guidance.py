@@ -41,9 +41,7 @@ class Rescaled:
 
     guidance: ClassifierFree
     share: float  # 0 = plain guidance, 1 = all of the contrast restored
-    c_skip: Callable[
-        [Tensor], Tensor
-    ]  # of the prediction: rescaled is its network's (x0 - c_skip * x) / c_out
+    c_skip: Callable[[Tensor], Tensor]  # of the prediction: rescaled is its network's (x0 - c_skip * x) / c_out
 
     def __call__(self, x: Tensor, sigma: Tensor, cond: Cond) -> Tensor:
         skip, axes = spread(self.c_skip(sigma), x) * x, tuple(range(1, x.ndim))

@@ -1,7 +1,7 @@
 """Every model family that daguerre knows, one row each."""
 
 from ..text.embed import Encoding
-from .family import Family, aesthetic_vector, size_vector
+from .family import Family, aesthetic_vector, pooled_vector, size_vector
 
 VIT_L = Encoding()
 OPEN_CLIP = Encoding(pad=0)
@@ -43,6 +43,7 @@ _ROWS = (
         name="tintype",
         title="tintype, the built-in model",
         encodings=(VIT_L,),
+        vector=pooled_vector,
         defaults={"width": 128, "height": 128, "sampler": "DPM++ 2M", "schedule": "karras", "cfg_scale": 4.0},
     ),
 )

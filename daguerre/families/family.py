@@ -27,6 +27,11 @@ class Family:
     zero_empty_negative: bool = False  # an empty negative prompt is all zeros, as trained (SDXL)
 
 
+def pooled_vector(pooled: Tensor, request: TextToImage, width: int, negative: bool) -> Tensor:
+    """The pooled text alone."""
+    return pooled
+
+
 def size_vector(pooled: Tensor, request: TextToImage, width: int, negative: bool) -> Tensor:
     """SDXL's micro-conditioning (arXiv:2307.01952, section 2.2): original size, crop corner, target size."""
     height_width = [request.height, request.width]

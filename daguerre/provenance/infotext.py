@@ -17,10 +17,7 @@ NEGATIVE = "Negative prompt:"
 PAIR = re.compile(r'(\w[\w \-/]{1,80}):\s*("(?:\\.|[^\\"])+"|[^,]*)(?:,|$)')
 SIZE = re.compile(r"(\d{1,9})x(\d{1,9})")
 DEFAULTS = {"Clip skip": "1", "RNG": "GPU", "Schedule type": "Automatic"}  # what leaving a key out means
-SCHEDULE_LABELS = {
-    "sgm_uniform": "SGM Uniform",
-    "ddim_uniform": "DDIM",
-}  # the others are the capitalized name
+SCHEDULE_LABELS = {"sgm_uniform": "SGM Uniform", "ddim_uniform": "DDIM"}  # the others are the capitalized name
 
 
 def _schedule(label: str) -> str:

@@ -42,12 +42,7 @@ class Embedded(NamedTuple):
 
 
 def tokenize(
-    prompt: str,
-    tokenizer: Tokenizer,
-    *,
-    context: int = 77,
-    backtrack: int = 20,
-    emphasis: Emphasis = "original",
+    prompt: str, tokenizer: Tokenizer, *, context: int = 77, backtrack: int = 20, emphasis: Emphasis = "original"
 ) -> list[Chunk]:
     """Cuts a prompt into chunks of `context` tokens, at least one.
 

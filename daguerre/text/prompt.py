@@ -87,9 +87,7 @@ def merge(runs: list[Run], scopes: list[tuple[int, int, float]]) -> list[Run]:
         for start, stop, factor in scopes:
             weights[start:stop] *= factor
     if not np.isfinite(weights).all():
-        raise RequestError(
-            "the prompt has a weight beyond all numbers; take brackets away or make it smaller"
-        )
+        raise RequestError("the prompt has a weight beyond all numbers; take brackets away or make it smaller")
     weighed = zip((run.text for run in runs), weights.tolist(), strict=True)
     same_weight = groupby(weighed, key=itemgetter(1))
     return [Run("".join(text for text, _ in same), weight) for weight, same in same_weight] or [Run("", 1.0)]

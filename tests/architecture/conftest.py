@@ -17,6 +17,4 @@ def tracked() -> list[Path]:
 @pytest.fixture(scope="session")
 def package() -> dict[Path, ast.Module]:
     """The syntax tree of every module of the package."""
-    return {
-        path: ast.parse(path.read_text(encoding="utf-8"), str(path)) for path in sorted(PACKAGE.rglob("*.py"))
-    }
+    return {path: ast.parse(path.read_text(encoding="utf-8"), str(path)) for path in sorted(PACKAGE.rglob("*.py"))}

@@ -69,9 +69,7 @@ def test_links_between_our_pages_lead_somewhere(tracked: list[Path]) -> None:
     pages = [path for path in tracked if path.suffix == ".md"]
     links = [(page, link) for page in pages for link in LINK.findall(page.read_text(encoding="utf-8"))]
     assert links
-    assert not [
-        f"{page.relative_to(ROOT)}: {link}" for page, link in links if not (page.parent / link).exists()
-    ]
+    assert not [f"{page.relative_to(ROOT)}: {link}" for page, link in links if not (page.parent / link).exists()]
 
 
 def test_nothing_of_a_developers_machine(tracked: list[Path]) -> None:

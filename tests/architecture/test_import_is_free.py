@@ -36,9 +36,7 @@ assert "torch" not in sys.modules
 
 def run(source: str) -> str:
     """The output of Python source in a new interpreter, which must succeed."""
-    done = subprocess.run(
-        [sys.executable, "-c", source], cwd=ROOT, capture_output=True, text=True, check=False
-    )
+    done = subprocess.run([sys.executable, "-c", source], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout
 

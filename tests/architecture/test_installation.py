@@ -8,9 +8,7 @@ import pytest
 from packaging.version import Version
 from rooms import ROOT
 
-pytestmark = pytest.mark.skipif(
-    os.environ.get("CI") != "true", reason="only CI's installation has to be this one"
-)
+pytestmark = pytest.mark.skipif(os.environ.get("CI") != "true", reason="only CI's installation has to be this one")
 INSTALLED = {re.sub(r"[-_.]+", "-", d.name).lower(): d.version for d in distributions()}
 PINS = dict(
     line.split("==")

@@ -70,9 +70,4 @@ def test_third_parties_stay_in_their_rooms() -> None:
 def test_the_reading_of_imports() -> None:
     source = "import a.b\nfrom . import c\nfrom ..d import e as f\ndef g():\n    from ..h.i import j\n"
     names = imported_names(source, ("daguerre", "room"))
-    assert set(names) == {
-        ("a.b", 1),
-        ("daguerre.room.c", 2),
-        ("daguerre.d.e", 3),
-        ("daguerre.h.i.j", 5),
-    }
+    assert set(names) == {("a.b", 1), ("daguerre.room.c", 2), ("daguerre.d.e", 3), ("daguerre.h.i.j", 5)}

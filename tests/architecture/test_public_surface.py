@@ -9,9 +9,7 @@ from rooms import PACKAGE
 
 import daguerre
 
-COMMANDS = re.findall(
-    r'"(daguerre\.[\w.]+):(\w+)"', (PACKAGE / "cli" / "main.py").read_text(encoding="utf-8")
-)
+COMMANDS = re.findall(r'"(daguerre\.[\w.]+):(\w+)"', (PACKAGE / "cli" / "main.py").read_text(encoding="utf-8"))
 
 
 def test_exports() -> None:

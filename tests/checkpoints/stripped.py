@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from daguerre.checkpoints.checkpoint import Checkpoint, TensorInfo
+from daguerre.files.checkpoint import Checkpoint, TensorInfo
 
 REAL_KEYS = Path(__file__).parent / "real_keys"
 REAL = "sd1", "sd1_inpaint", "sd2", "sdxl", "sdxl_refiner"

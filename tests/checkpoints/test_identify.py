@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from daguerre.checkpoints.checkpoint import CheckpointError
 from daguerre.checkpoints.identify import identify
 from daguerre.checkpoints.layout import Part
 from daguerre.checkpoints.tables import table
+from daguerre.files.checkpoint import CheckpointError
 from daguerre.models import clip, unet, vae
 from tests.checkpoints.stripped import averaged, of_shapes, real_shapes
 

@@ -3,19 +3,15 @@
 import pytest
 import torch
 
-from daguerre.checkpoints.checkpoint import CheckpointError
+from daguerre.checkpoints.components import read_component
 from daguerre.checkpoints.identify import identify
 from daguerre.checkpoints.layout import Part
-from daguerre.checkpoints.reader import read_component
 from daguerre.checkpoints.tables import Config, blank, table
+from daguerre.files.checkpoint import CheckpointError
 from daguerre.models import clip, unet, vae
 from tests.checkpoints.stripped import REAL, averaged, of_shapes, real_shapes
 
-PARTS = [
-    Part("unet", "ldm"),
-    Part("unet", "diffusers"),
-    Part("unet", "ldm", "model_ema.diffusion_model", flat=True),
-]
+PARTS = [Part("unet", "ldm"), Part("unet", "diffusers"), Part("unet", "ldm", "model_ema.diffusion_model", flat=True)]
 UNETS = [unet.SD1, unet.SD1_INPAINT, unet.SD1_EDIT, unet.SD2, unet.SD2_INPAINT, unet.SDXL, unet.SDXL_REFINER]
 CASES: list[tuple[Part, Config]] = [
     *((part, config) for part in PARTS for config in UNETS),

@@ -13,12 +13,13 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from daguerre.checkpoints.checkpoint import CheckpointError
+from daguerre.checkpoints.components import read_component
 from daguerre.checkpoints.identify import Description, identify
 from daguerre.checkpoints.layout import Source
-from daguerre.checkpoints.reader import open_checkpoint, read_component
 from daguerre.checkpoints.tables import blank
 from daguerre.checkpoints.writer import write_diffusers, write_ldm
+from daguerre.files.checkpoint import CheckpointError
+from daguerre.files.reader import open_checkpoint
 from daguerre.models.clip import CLIPTextConfig
 from daguerre.models.unet import UNetConfig
 from daguerre.models.vae import VAEConfig
@@ -73,7 +74,8 @@ PROBE = """
 import sys
 from pathlib import Path
 from daguerre.checkpoints.identify import identify
-from daguerre.checkpoints.reader import open_checkpoint, read_component
+from daguerre.files.reader import open_checkpoint
+from daguerre.checkpoints.components import read_component
 from daguerre.checkpoints.tables import blank
 
 def anonymous():

@@ -9,11 +9,12 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from daguerre.checkpoints.checkpoint import CheckpointError
+from daguerre.checkpoints.components import read_component
 from daguerre.checkpoints.identify import Description, Identity, identify
-from daguerre.checkpoints.reader import open_checkpoint, read_component
 from daguerre.checkpoints.tables import blank
 from daguerre.checkpoints.writer import write_diffusers, write_ldm
+from daguerre.files.checkpoint import CheckpointError
+from daguerre.files.reader import open_checkpoint
 from daguerre.models.clip import CLIPTextConfig
 from daguerre.models.unet import UNetConfig
 from daguerre.models.vae import VAEConfig
@@ -122,10 +123,7 @@ def test_an_ldm_file_has_the_names_and_shapes_of_the_original_programs(tmp_path:
         shapes = {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118
     assert shapes["conditioner.embedders.1.model.transformer.resblocks.0.attn.in_proj_weight"] == (144, 48)
     assert shapes["conditioner.embedders.1.model.text_projection"] == (48, 40)
-    assert shapes["conditioner.embedders.0.transformer.text_model.embeddings.position_embedding.weight"] == (
-        9,
-        32,
-    )
+    assert shapes["conditioner.embedders.0.transformer.text_model.embeddings.position_embedding.weight"] == (9, 32)
     assert shapes["first_stage_model.encoder.mid.attn_1.proj_out.weight"] == (24, 24, 1, 1)
     assert {"v_pred", "ztsnr"} <= shapes.keys()
 

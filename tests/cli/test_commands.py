@@ -7,9 +7,9 @@ import sys
 
 import pytest
 from PIL import Image
-from tests.toy import toy, write_toy
 
 from daguerre.provenance import png
+from tests.toy import toy, write_toy
 
 
 @pytest.fixture(scope="module")
@@ -147,7 +147,7 @@ def test_a_picture_without_a_record_says_so(run, tmp_path):
 def test_inspect_and_convert_there_and_back(run, model, tmp_path):
     facts = json.loads(run("checkpoint", "inspect", model, "--json").stdout)
     assert (facts["family"], facts["layout"], facts["missing"], facts["extra"]) == ("tintype", "ldm", [], [])
-    assert "tintype, ldm layout" in run("checkpoint", "inspect", "toy").stdout
+    assert "(tintype), ldm layout" in run("checkpoint", "inspect", "toy").stdout
     run("checkpoint", "convert", model, tmp_path / "folder", "--layout", "diffusers")
     run("checkpoint", "convert", tmp_path / "folder", tmp_path / "back.safetensors", "--layout", "ldm")
     assert (tmp_path / "folder" / "model_index.json").is_file()

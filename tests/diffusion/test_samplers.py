@@ -85,13 +85,9 @@ def test_samples_have_the_spread_of_the_data(name: str, process: Process) -> Non
     if process is FLOW and not spec.flow:
         pytest.skip("refused, see below")
     high = 14.6 if process is EXPLODING else 1.0
-    sigmas = torch.cat(
-        [torch.linspace(1, 0.02, 160) ** (4 if process is EXPLODING else 1) * high, torch.zeros(1)]
-    )
+    sigmas = torch.cat([torch.linspace(1, 0.02, 160) ** (4 if process is EXPLODING else 1) * high, torch.zeros(1)])
     seeds, shape = range(2), (1, 64, 64)
-    noise = (
-        brownian(seeds, shape, float(sigmas[-2]), high) if spec.noise == "brownian" else fresh(seeds, shape)
-    )
+    noise = brownian(seeds, shape, float(sigmas[-2]), high) if spec.noise == "brownian" else fresh(seeds, shape)
     x = spec.start(initial(seeds, shape), sigmas[0], process)
     x = last(spec.sample, x, sigmas, process, noise)
     assert x.std().item() == pytest.approx(SPREAD, rel=0.04)
@@ -123,9 +119,7 @@ def test_the_sde_at_eta_0_is_the_multistep_solver() -> None:
     sigmas = SCHEDULES["karras"](LEVELS, 8)
     x = 14.6 * initial([3], (4, 8, 8))
     assert torch.equal(last(TWO_M_SDE, x, sigmas), last(dpmpp_2m, x, sigmas))
-    assert not torch.allclose(
-        last(dpmpp_2m_sde, x, sigmas, noise=fresh([3], (4, 8, 8))), last(dpmpp_2m, x, sigmas)
-    )
+    assert not torch.allclose(last(dpmpp_2m_sde, x, sigmas, noise=fresh([3], (4, 8, 8))), last(dpmpp_2m, x, sigmas))
 
 
 @pytest.mark.parametrize("eta", [0.0, 0.5, 1.0])
@@ -146,9 +140,7 @@ def test_a_picture_does_not_know_its_batch(name: str) -> None:
         low, high = float(sigmas[-2]), float(sigmas[0])
         noise = brownian(seeds, shape, low, high) if spec.noise == "brownian" else fresh(seeds, shape)
         x = spec.start(initial(seeds, shape), sigmas[0], EXPLODING)
-        return last(
-            spec.sample, x, sigmas, noise=noise, denoise=lambda x, sigma, cond: (x / (1 + sigma)).sin()
-        )
+        return last(spec.sample, x, sigmas, noise=noise, denoise=lambda x, sigma, cond: (x / (1 + sigma)).sin())
 
     batch = draw(seeds)
     assert torch.equal(batch, torch.cat([draw([seed]) for seed in seeds]))
@@ -185,13 +177,7 @@ def test_latents_may_be_on_another_device_than_levels(name: str) -> None:
     low, high = float(sigmas[-2]), float(sigmas[0])
     noise = brownian([1], shape, low, high, "meta") if spec.noise == "brownian" else fresh([1], shape, "meta")
     x = spec.start(initial([1], shape).to("meta"), sigmas[0], EXPLODING)
-    x = last(
-        spec.sample,
-        x,
-        sigmas,
-        noise=noise,
-        denoise=Epsilon(lambda x, t, *_: x * t[:, None, None, None], LEVELS),
-    )
+    x = last(spec.sample, x, sigmas, noise=noise, denoise=Epsilon(lambda x, t, *_: x * t[:, None, None, None], LEVELS))
     assert x.device.type == "meta"
     assert x.shape == (1, *shape)
 
@@ -243,9 +229,7 @@ def test_names_in_use(name: str, sampler: str, schedule: str | None) -> None:
 
 
 def test_an_unknown_sampler_lists_the_near_ones() -> None:
-    with pytest.raises(
-        RequestError, match="unknown sampler 'eulr a'; did you mean 'Euler a', 'Euler'"
-    ) as caught:
+    with pytest.raises(RequestError, match="unknown sampler 'eulr a'; did you mean 'Euler a', 'Euler'") as caught:
         find_sampler("eulr a")
     assert str(caught.value).endswith("All: " + ", ".join(SAMPLERS))
     with pytest.raises(RequestError, match=r"unknown sampler 'watercolor'\. All: Euler a, "):

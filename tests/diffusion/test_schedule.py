@@ -27,9 +27,7 @@ def test_rungs_and_timesteps_are_exact(levels) -> None:
 
 @given(st.floats(0, 999))
 def test_timestep_inverts_sigma(t: float) -> None:
-    assert LEVELS.timestep(LEVELS.sigma(torch.tensor(t, dtype=torch.float64))).item() == pytest.approx(
-        t, abs=2e-4
-    )
+    assert LEVELS.timestep(LEVELS.sigma(torch.tensor(t, dtype=torch.float64))).item() == pytest.approx(t, abs=2e-4)
 
 
 def test_half_a_timestep_is_the_geometric_mean() -> None:
@@ -78,9 +76,7 @@ def test_timesteps_of_four_steps(name: str, timesteps: list[float]) -> None:
 
 @pytest.mark.parametrize("name", ["karras", "exponential"])
 def test_schedules_in_sigma_span_the_ladder(name: str) -> None:
-    assert SCHEDULES[name](LEVELS, 7)[[0, -2]].tolist() == pytest.approx(
-        LEVELS.sigmas[[-1, 0]].tolist(), rel=1e-6
-    )
+    assert SCHEDULES[name](LEVELS, 7)[[0, -2]].tolist() == pytest.approx(LEVELS.sigmas[[-1, 0]].tolist(), rel=1e-6)
 
 
 @pytest.mark.parametrize("name", ["SGM Uniform", "sgm_uniform", "SGMUniform", "sgm-uniform"])
@@ -89,7 +85,5 @@ def test_spellings(name: str) -> None:
 
 
 def test_an_unknown_schedule_lists_the_near_ones() -> None:
-    with pytest.raises(
-        RequestError, match=r"unknown schedule 'karas'; did you mean 'karras'\? All: automatic, "
-    ):
+    with pytest.raises(RequestError, match=r"unknown schedule 'karas'; did you mean 'karras'\? All: automatic, "):
         find_schedule("karas")

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from tests.toy import UNETS, toy, write_toy
 
 from daguerre import TextToImage, text_to_image
 from daguerre.diffusion.denoiser import Step
@@ -15,6 +14,7 @@ from daguerre.families.loading import load_model
 from daguerre.generate.text_to_image import Picture, settled
 from daguerre.request import RequestError
 from daguerre.runtime.precision import NumericError
+from tests.toy import UNETS, toy, write_toy
 
 REQUEST = TextToImage(prompt="a red apple", steps=3, width=64, height=64, seed=7)
 

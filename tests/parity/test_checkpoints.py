@@ -9,10 +9,11 @@ import pytest
 import torch
 from transformers import CLIPTokenizer
 
+from daguerre.checkpoints.components import read_component
 from daguerre.checkpoints.identify import Description, identify
-from daguerre.checkpoints.reader import open_checkpoint, read_component
 from daguerre.checkpoints.tables import Config, blank
 from daguerre.checkpoints.writer import write_diffusers
+from daguerre.files.reader import open_checkpoint
 from daguerre.models.clip import CLIPTextConfig
 from daguerre.models.unet import UNetConfig
 from daguerre.models.vae import VAEConfig
@@ -113,11 +114,7 @@ def test_what_diffusers_saves_is_read_as_it_was(written, how: dict[str, object],
     pipe.save_pretrained(tmp_path / "theirs", **how)
     checkpoint = open_checkpoint(tmp_path / "theirs")
     identity = identify(checkpoint)
-    assert (identity.family, identity.prediction, identity.zero_snr) == (
-        model.family,
-        model.prediction,
-        model.zero_snr,
-    )
+    assert (identity.family, identity.prediction, identity.zero_snr) == (model.family, model.prediction, model.zero_snr)
     assert (identity.unet, identity.vae) == (model.unet, model.vae)
     assert identity.text == model.text or model.unused_layers, "diffusers drops what SD 2 does not use"
     assert (identity.missing, identity.extra) == ((), ())

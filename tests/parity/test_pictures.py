@@ -1,4 +1,4 @@
-"""Whole pictures against diffusers' pipelines: same weights, prompts, seed and timestep spacing, at most 1/255 apart."""
+"""Whole pictures against diffusers' pipelines: same weights, prompts, seed and spacing, at most 1/255 apart."""
 
 from dataclasses import replace
 
@@ -25,12 +25,7 @@ SPACING = {
     "DDIM": ("DDIMScheduler", {"timestep_spacing": "leading", "steps_offset": 1, "set_alpha_to_one": False}),
     "Euler": ("EulerDiscreteScheduler", {"timestep_spacing": "linspace"}),
 }
-BETAS = {
-    "beta_start": 0.00085,
-    "beta_end": 0.012,
-    "beta_schedule": "scaled_linear",
-    "num_train_timesteps": 1000,
-}
+BETAS = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "num_train_timesteps": 1000}
 
 
 def text_encoder(projected: bool = False, activation: str = "quick_gelu"):
@@ -50,7 +45,8 @@ def text_encoder(projected: bool = False, activation: str = "quick_gelu"):
 def unet(**changes):
     config = {
         "sample_size": 8, "in_channels": 4, "out_channels": 4, "layers_per_block": 1, "block_out_channels": (32, 64),
-        "down_block_types": ("CrossAttnDownBlock2D", "DownBlock2D"), "up_block_types": ("UpBlock2D", "CrossAttnUpBlock2D"),
+        "down_block_types": ("CrossAttnDownBlock2D", "DownBlock2D"),
+        "up_block_types": ("UpBlock2D", "CrossAttnUpBlock2D"),
         "cross_attention_dim": 32, "attention_head_dim": 8, "norm_num_groups": 32,
     }  # fmt: skip
     model = diffusers.UNet2DConditionModel(**(config | changes)).eval()
@@ -147,9 +143,10 @@ def test_a_diffusers_folder_gives_the_pixels_of_diffusers(kind, sampler, request
 @pytest.mark.parametrize("sampler", SPACING)
 @pytest.mark.parametrize("kind", ["sd1", "sdxl"])
 def test_the_same_model_as_an_ldm_file_gives_the_same_pixels(kind, sampler, request, tmp_path):
+    from daguerre.checkpoints.components import read_component
     from daguerre.checkpoints.identify import identify
-    from daguerre.checkpoints.reader import open_checkpoint, read_component
     from daguerre.checkpoints.writer import write_ldm
+    from daguerre.files.reader import open_checkpoint
 
     pipe, folder = request.getfixturevalue(kind)
     checkpoint = open_checkpoint(folder)

@@ -23,12 +23,7 @@ COND = Cond(torch.zeros(1, 1, 1))
 SHAPE = (4, 16, 16)
 SEED = 20
 LEVELS = scaled_linear()
-TRAINED = {
-    "num_train_timesteps": 1000,
-    "beta_start": 0.00085,
-    "beta_end": 0.012,
-    "beta_schedule": "scaled_linear",
-}
+TRAINED = {"num_train_timesteps": 1000, "beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
 
 
 @pytest.fixture(scope="module")
@@ -190,11 +185,7 @@ def test_ddim(prediction: str, steps: int, eta: float) -> None:
 def test_lcm(steps: int) -> None:
     """Where its 50 distilled timesteps are those of trailing spacing, and with its boundary made sharp."""
     theirs = diffusers.LCMScheduler(
-        **TRAINED,
-        clip_sample=False,
-        set_alpha_to_one=False,
-        original_inference_steps=50,
-        timestep_scaling=1e4,
+        **TRAINED, clip_sample=False, set_alpha_to_one=False, original_inference_steps=50, timestep_scaling=1e4
     )
     theirs.set_timesteps(steps)
     levels = ladder(theirs)

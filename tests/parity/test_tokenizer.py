@@ -7,31 +7,9 @@ from transformers import CLIPTokenizer
 
 from daguerre.text.tokenizer import VOCABULARY, Tokenizer, read_vocabulary
 
-WORDS = [
-    "a",
-    "of",
-    "cat",
-    "Photograph",
-    "l'art",
-    "don't",
-    "I'VE",
-    "we'll",
-    "1girl,",
-    "8k",
-    "(best:1.2)",
-    "it''s",
-]
+WORDS = ["a", "of", "cat", "Photograph", "l'art", "don't", "I'VE", "we'll", "1girl,", "8k", "(best:1.2)", "it''s"]
 EMOJI = ["😀", "👩‍🚀", "🏳️‍🌈", "🇨🇭", "👍🏽", "❤️", "☕", "🧑🏿‍🦰"]
-CODE = [
-    "def f(x):",
-    "\treturn x**2",
-    "if (a!=b) {",
-    "}",
-    "std::vector<int>&",
-    "$HOME/.cache",
-    "0x1F",
-    "&amp;",
-]
+CODE = ["def f(x):", "\treturn x**2", "if (a!=b) {", "}", "std::vector<int>&", "$HOME/.cache", "0x1F", "&amp;"]
 BLANKS = [*" \t\n\u00a0\u2003\u200b\u3000\ufeff\x85\u2028\x1c", "  ", "\r\n"]
 
 
@@ -43,9 +21,7 @@ KINDS = {
     "words": [f"{word} " for word in WORDS],
     "emoji": [*EMOJI, " ", "\u200d", "\ufe0f"],
     "chinese": [*letters((0x4E00, 0x9FFF)), *"，。！？「」"],
-    "scripts": letters(
-        (0x0370, 0x0590), (0x05D0, 0x05EB), (0x0620, 0x0650), (0x0900, 0x0980), (0xAC00, 0xAD00)
-    ),
+    "scripts": letters((0x0370, 0x0590), (0x05D0, 0x05EB), (0x0620, 0x0650), (0x0900, 0x0980), (0xAC00, 0xAD00)),
     "code": [*CODE, " ", "\n"],
     "blanks": [*BLANKS, "a", "1", "!"],
     "control": [*letters((0, 32), (127, 160)), "a", "é"],
@@ -72,8 +48,6 @@ def test_300_strings_of_each_kind(kind, reference):
         assert Tokenizer().encode(text) == reference(text), ascii(text)
 
 
-@pytest.mark.parametrize(
-    "text", ["", "a" * 5000, "cat" * 3000, "日本" * 2000, "!" * 3000, "👩‍🚀" * 500, "'" * 999]
-)
+@pytest.mark.parametrize("text", ["", "a" * 5000, "cat" * 3000, "日本" * 2000, "!" * 3000, "👩‍🚀" * 500, "'" * 999])
 def test_long_words(text, reference):
     assert Tokenizer().encode(text) == reference(text)

@@ -7,10 +7,10 @@ import diffusers
 import pytest
 import torch
 
-from daguerre.checkpoints.checkpoint import Checkpoint, TensorInfo
+from daguerre.checkpoints.components import read_component
 from daguerre.checkpoints.identify import identify
-from daguerre.checkpoints.reader import read_component
 from daguerre.checkpoints.tables import blank
+from daguerre.files.checkpoint import Checkpoint, TensorInfo
 
 CROSS, PLAIN = "CrossAttnDownBlock2D", "DownBlock2D"
 FAMILIES = {
@@ -42,12 +42,7 @@ FAMILIES = {
 def reference(**changes: object) -> diffusers.UNet2DConditionModel:
     down = changes.get("down_block_types", (CROSS, CROSS, PLAIN))
     up = [kind.replace("Down", "Up") for kind in reversed(down)]
-    config = {
-        "block_out_channels": (32, 64, 96),
-        "cross_attention_dim": 24,
-        "norm_num_groups": 16,
-        "sample_size": 8,
-    }
+    config = {"block_out_channels": (32, 64, 96), "cross_attention_dim": 24, "norm_num_groups": 16, "sample_size": 8}
     return diffusers.UNet2DConditionModel(**config | changes | {"down_block_types": down, "up_block_types": up}).eval()
 
 

@@ -4,10 +4,10 @@ import diffusers
 import pytest
 import torch
 
-from daguerre.checkpoints.checkpoint import Checkpoint
+from daguerre.checkpoints.components import read_component
 from daguerre.checkpoints.identify import identify
-from daguerre.checkpoints.reader import read_component
 from daguerre.checkpoints.tables import blank
+from daguerre.files.checkpoint import Checkpoint
 
 from .test_unet import opened
 

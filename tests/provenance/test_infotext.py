@@ -33,12 +33,7 @@ Size: 896x1152, Model: flux, Version: f2.0.1, Module 1: ae, Module 2: t5xxl"""
 
 def test_the_text_has_the_order_and_form_that_others_expect():
     request = TextToImage(
-        prompt="a\nb",
-        negative_prompt="c",
-        clip_skip=2,
-        guidance_rescale=0.7,
-        guidance_interval=(0.1, 1),
-        seed=5,
+        prompt="a\nb", negative_prompt="c", clip_skip=2, guidance_rescale=0.7, guidance_interval=(0.1, 1), seed=5
     )
     made = record(request=request, model="my: model", vae="v", vae_sha256="9" * 64, versions={"daguerre": "0.1.0"})
     assert infotext.write(made) == (
@@ -86,11 +81,7 @@ def test_an_a1111_text_is_read():
 
 def test_what_an_old_text_leaves_out_has_its_old_meaning():
     found = infotext.read(OLD_A1111)
-    assert {k: found[k] for k in infotext.DEFAULTS} == {
-        "Clip skip": "1",
-        "RNG": "GPU",
-        "Schedule type": "Automatic",
-    }
+    assert {k: found[k] for k in infotext.DEFAULTS} == {"Clip skip": "1", "RNG": "GPU", "Schedule type": "Automatic"}
     assert infotext.to_request(found) == TextToImage(prompt="cat", sampler="DPM++ 2M Karras", seed=1)
 
 
@@ -146,15 +137,7 @@ def test_any_prompt_can_be_written_and_a_plain_reader_gets_the_settings(text):
 
 
 @pytest.mark.parametrize(
-    "line",
-    [
-        "a" * 100_000,
-        "a " * 50_000,
-        'k1: "' * 20_000,
-        'k1: "\\' * 20_000,
-        "k1:" + " " * 100_000,
-        "a:," * 40_000,
-    ],
+    "line", ["a" * 100_000, "a " * 50_000, 'k1: "' * 20_000, 'k1: "\\' * 20_000, "k1:" + " " * 100_000, "a:," * 40_000]
 )
 def test_a_hostile_line_is_read_in_less_than_a_second(line):
     start = time.process_time()

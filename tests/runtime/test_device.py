@@ -19,8 +19,7 @@ def machine(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("kinds", "best"),
-    [(("cuda", "mps", "xpu"), "cuda"), (("mps", "xpu"), "mps"), (("xpu",), "xpu"), ((), "cpu")],
+    ("kinds", "best"), [(("cuda", "mps", "xpu"), "cuda"), (("mps", "xpu"), "mps"), (("xpu",), "xpu"), ((), "cpu")]
 )
 def test_the_best_device_is_picked(machine, kinds, best):
     machine(*kinds)

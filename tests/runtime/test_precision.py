@@ -20,11 +20,7 @@ def test_a_cpu_runs_bfloat16_only_if_it_can_and_gains(monkeypatch, capable, spee
 
 @pytest.mark.parametrize(
     ("capabilities", "capable"),
-    [
-        ({"avx512_bf16": True}, True),
-        ({"amx_bf16": True}, True),
-        ({"avx512_bf16": False}, False),
-    ],
+    [({"avx512_bf16": True}, True), ({"amx_bf16": True}, True), ({"avx512_bf16": False}, False)],
 )
 def test_the_capability_is_asked_of_torch(monkeypatch, capabilities, capable):
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities, raising=False)

@@ -44,14 +44,10 @@ def test_an_empty_prompt_is_one_chunk():
 
 
 def test_a_chunk_is_start_tokens_end_padding():
-    assert tokenize("cat (dog:1.5)", TOKENIZER) == [
-        Chunk((START, CAT, DOG, *[END] * 74), (1.0, 1.0, 1.5, *[1.0] * 74))
-    ]
+    assert tokenize("cat (dog:1.5)", TOKENIZER) == [Chunk((START, CAT, DOG, *[END] * 74), (1.0, 1.0, 1.5, *[1.0] * 74))]
 
 
-@pytest.mark.parametrize(
-    ("count", "lengths"), [(75, [75]), (76, [75, 1]), (150, [75, 75]), (151, [75, 75, 1])]
-)
+@pytest.mark.parametrize(("count", "lengths"), [(75, [75]), (76, [75, 1]), (150, [75, 75]), (151, [75, 75, 1])])
 def test_75_tokens_fill_a_chunk(count, lengths):
     chunks = tokenize(cats(count), TOKENIZER)
     assert [chunk.ids.index(END) - 1 for chunk in chunks] == lengths
@@ -113,9 +109,7 @@ def test_emphasis_none_takes_the_syntax_as_text():
 
 
 def test_emphasis_ignore_reads_the_syntax_and_weighs_all_alike():
-    assert tokenize("(cat:1.5) BREAK [dog]", TOKENIZER, emphasis="ignore") == tokenize(
-        "cat BREAK dog", TOKENIZER
-    )
+    assert tokenize("(cat:1.5) BREAK [dog]", TOKENIZER, emphasis="ignore") == tokenize("cat BREAK dog", TOKENIZER)
 
 
 def test_pad_to_appends_empty_chunks():

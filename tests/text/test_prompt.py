@@ -10,8 +10,7 @@ from daguerre.text.prompt import BREAK, Run, parse
 
 # Prompts rich in syntax, with every other character now and then.
 PROMPTS = st.lists(
-    st.sampled_from([*"()[]\\:,. ab", "1.2", "-1", ":1.5)", "BREAK", " BREAK ", "\n"])
-    | st.characters(codec=None)
+    st.sampled_from([*"()[]\\:,. ab", "1.2", "-1", ":1.5)", "BREAK", " BREAK ", "\n"]) | st.characters(codec=None)
 ).map("".join)
 
 

@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[2]
 def judged(folder: Path, paths: list[Path]) -> list[Verdict]:
     """Opens the paths in a process of its own, whose audit hook and memory are nobody else's."""
     lines = "".join(json.dumps(str(path)) + "\n" for path in paths)
-    command = [sys.executable, "-W", "error", "-m", "tests.checkpoints.hostile", str(folder)]
+    command = [sys.executable, "-W", "error", "-m", "tests.files.hostile", str(folder)]
     run = subprocess.run(command, cwd=ROOT, input=lines, capture_output=True, text=True, timeout=240)
     assert run.returncode == 0, run.stderr
     return [Verdict(**json.loads(line)) for line in run.stdout.splitlines()]
@@ -96,8 +96,8 @@ def test_the_audit_hears_what_a_pickle_does(tmp_path: Path) -> None:
     source = (
         "import pickle, sys\n"
         "from pathlib import Path\n"
-        "from tests.checkpoints.hostile import Audit\n"
-        "from tests.checkpoints.hostile_pickles import text, together, whole, word\n"
+        "from tests.files.hostile import Audit\n"
+        "from tests.files.hostile_pickles import text, together, whole, word\n"
         "audit = Audit(Path(sys.argv[1]))\n"
         "payload = word(2, 'os system') + together(text(2, 'true')) + b'R'\n"
         "audit.events = events = []\n"

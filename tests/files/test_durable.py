@@ -3,8 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from daguerre.runtime import durable
-from daguerre.runtime.durable import durable_write
+from daguerre.files import durable
+from daguerre.files.durable import durable_write
 
 
 def text(content):

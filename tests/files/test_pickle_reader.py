@@ -15,8 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from daguerre.checkpoints.checkpoint import CheckpointError
-from daguerre.checkpoints.pickle_reader import STORAGES, open_pickle
+from daguerre.files.checkpoint import CheckpointError
+from daguerre.files.pickle_reader import STORAGES, open_pickle
 
 from .hostile_pickles import legacy, model, whole, zipped
 

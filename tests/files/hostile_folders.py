@@ -64,15 +64,7 @@ def indices(rng: Random, fresh: Callable[[], Path], secret: Path) -> Iterator[Sa
     for name in (5, None, True, ["x"], {"x": "y"}, 1.5, ["../x"]):
         indexed(folder := fresh(), {"weight_map": {"a": name}})
         yield "folder: index of wrong types", folder, ("weight_map",)
-    for index in (
-        {},
-        {"weight_map": {}},
-        {"weight_map": []},
-        {"weight_map": None},
-        {"weight_map": shards[0]},
-        [],
-        5,
-    ):
+    for index in ({}, {"weight_map": {}}, {"weight_map": []}, {"weight_map": None}, {"weight_map": shards[0]}, [], 5):
         indexed(folder := fresh(), index, *shards)
         yield "folder: index of wrong types", folder, ("weight_map", "JSON object")
     for raw in (b"", b"{", b"\xff", b"[" * 100_000, b"{}" * 2, b"NaN", b'{"a":' * 50_000, b" " * (9 << 20)):
@@ -93,12 +85,7 @@ def bombs(rng: Random, fresh: Callable[[], Path], secret: Path) -> Iterator[Samp
 
 
 def configs(rng: Random, fresh: Callable[[], Path], secret: Path) -> Iterator[Sample]:
-    for name in (
-        "model_index.json",
-        "unet/config.json",
-        "vae/config.json",
-        "scheduler/scheduler_config.json",
-    ):
+    for name in ("model_index.json", "unet/config.json", "vae/config.json", "scheduler/scheduler_config.json"):
         for raw in (b"[]", b"5", b'"x"', b"null", b"", b"{", b"\xff{}", b"[" * 100_000, b"{'a': 1}", b"true"):
             (folder := fresh()).joinpath(name).write_bytes(raw)
             yield "folder: config is no object", folder, (name,)
@@ -122,13 +109,7 @@ def files(rng: Random, fresh: Callable[[], Path], secret: Path) -> Iterator[Samp
         (folder := fresh()).joinpath(part, WEIGHTS).unlink()
         (folder / part / WEIGHTS).mkdir()
         yield "folder: folder instead of a file", folder, (WEIGHTS,)
-        for target in (
-            secret,
-            Path("/dev/zero"),
-            Path("/proc/self/environ"),
-            Path("/etc/passwd"),
-            Path("/nowhere"),
-        ):
+        for target in (secret, Path("/dev/zero"), Path("/proc/self/environ"), Path("/etc/passwd"), Path("/nowhere")):
             (folder := fresh()).joinpath(part, WEIGHTS).unlink()
             (folder / part / WEIGHTS).symlink_to(target)
             yield "folder: link out of it", folder, (WEIGHTS, "no weights")

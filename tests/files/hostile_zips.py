@@ -74,21 +74,12 @@ def flags_and_methods(rng: Random) -> Iterator[Sample]:
     for bit in (0, 5, 6, 13, 4, 1, 2, 12):
         for index in (0, 3):
             both = {"flags": 1 << bit}
-            for fields in (
-                {"flags": 0, "local_flags": 1 << bit},
-                {"flags": 1 << bit, "local_flags": 0},
-                both,
-            ):
+            for fields in ({"flags": 0, "local_flags": 1 << bit}, {"flags": 1 << bit, "local_flags": 0}, both):
                 yield "zip: flag bits", changed(index, **fields), ("archive/data",), ".ckpt"
     for method, pack in ((DEFLATED, raw_deflate), (BZIP2, bz2.compress), (LZMA, lzma.compress)):
         packed = {"data": pack(GOOD), "method": method, "size": len(GOOD), "checksum": zlib.crc32(GOOD)}
         yield "zip: compressed", changed(0, **packed), ("compressed",), ".ckpt"
-        yield (
-            "zip: compressed, says it is not",
-            changed(0, **packed, local_method=STORED),
-            ("compressed",),
-            ".ckpt",
-        )
+        yield ("zip: compressed, says it is not", changed(0, **packed, local_method=STORED), ("compressed",), ".ckpt")
         yield "zip: plain, says it is compressed", changed(0, local_method=method), ("two ways",), ".ckpt"
 
 
@@ -102,12 +93,7 @@ def bombs(rng: Random) -> Iterator[Sample]:
     for index in (0, 3):
         bomb = {"data": packed, "method": DEFLATED, "size": 100 << 20}
         yield "zip: 1000:1", changed(index, **bomb), ("compressed",), ".ckpt"
-        yield (
-            "zip: 1000:1, sizes agree",
-            changed(index, **bomb | {"size": len(packed)}),
-            ("compressed",),
-            ".ckpt",
-        )
+        yield ("zip: 1000:1, sizes agree", changed(index, **bomb | {"size": len(packed)}), ("compressed",), ".ckpt")
     for size in (1 << 20, 0xFFFFFFFE, 0xFFFFFFFF):
         for index in (0, 3):
             yield (
@@ -208,24 +194,14 @@ def legacies(rng: Random) -> Iterator[Sample]:
     yield "legacy: big-endian", good.replace(b"\x88d.", b"\x89d.", 1), ("big-endian",), ".ckpt"
     yield "legacy: storage count lies", good[:-24] + b"\xff" * 8 + good[-16:], ("storages",), ".ckpt"
     yield "legacy: no storage key", good.replace(b"(X\1\0\0\x000l.", b"(l.", 1), ("should have",), ".ckpt"
-    yield (
-        "legacy: other storage key",
-        good.replace(b"(X\1\0\0\x000l.", b"(X\1\0\0\x001l.", 1),
-        ("broken",),
-        ".ckpt",
-    )
+    yield ("legacy: other storage key", good.replace(b"(X\1\0\0\x000l.", b"(X\1\0\0\x001l.", 1), ("broken",), ".ckpt")
     yield "legacy: keys are no texts", good.replace(b"(X\1\0\0\x000l.", b"(((ltl.", 1), ("broken",), ".ckpt"
     for index in range(3):
         pickles = [b"", whole(2, number(2, 1001)), whole(2, mapping(text(2, "little_endian"), b"\x88"))]
         pickles[0] = good[: good.index(b".") + 1]
         pickles[index] = pickles[0] + BAD if index == 0 else BAD
         yield "legacy: payload before the tree", b"".join(pickles) + GOOD, ("os.system",), ".ckpt"
-    yield (
-        "legacy: payload after the tree",
-        good.replace(b"\x80\2(X\1\0\0\x000l.", BAD, 1),
-        ("os.system",),
-        ".ckpt",
-    )
+    yield ("legacy: payload after the tree", good.replace(b"\x80\2(X\1\0\0\x000l.", BAD, 1), ("os.system",), ".ckpt")
     tar = io.BytesIO()
     with tarfile.open(fileobj=tar, mode="w") as old:
         info = tarfile.TarInfo("../canary")

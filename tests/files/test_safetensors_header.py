@@ -9,8 +9,8 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from daguerre.checkpoints.checkpoint import CheckpointError
-from daguerre.checkpoints.safetensors_header import DTYPES, Entry, read_header
+from daguerre.files.checkpoint import CheckpointError
+from daguerre.files.safetensors_header import DTYPES, Entry, read_header
 
 from .hostile_safetensors import honest, packed
 

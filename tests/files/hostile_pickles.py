@@ -117,13 +117,7 @@ def zipped(pickle: bytes, storages: dict[str, bytes] | None = None) -> bytes:
 def legacy(pickle: bytes) -> bytes:
     magic = whole(2, b"\x8a\x0a" + 0x1950A86A20F9469CFC6C.to_bytes(10, "little"))
     system = mapping(text(2, "protocol_version"), number(2, 1001), text(2, "little_endian"), b"\x88")
-    pickles = [
-        magic,
-        whole(2, number(2, 1001)),
-        whole(2, system),
-        pickle,
-        whole(2, b"(" + text(2, "0") + b"l"),
-    ]
+    pickles = [magic, whole(2, number(2, 1001)), whole(2, system), pickle, whole(2, b"(" + text(2, "0") + b"l")]
     return b"".join(pickles) + (4).to_bytes(8, "little") + bytes(16)
 
 

@@ -1,6 +1,6 @@
 """A seeded generator of hostile model files, and a judge that opens each of them under audit.
 
-`python -m tests.checkpoints.hostile FOLDER` opens every path that it reads from standard input, one a line,
+`python -m tests.files.hostile FOLDER` opens every path that it reads from standard input, one a line,
 and answers each with a line of JSON: what was raised, and what the interpreter was asked to do meanwhile.
 """
 
@@ -99,7 +99,7 @@ def forget_peak() -> None:
 
 
 def judge(path: Path, audit: Audit) -> Verdict:
-    from daguerre.checkpoints.reader import open_checkpoint
+    from daguerre.files.reader import open_checkpoint
 
     forget_peak()
     before, start = peak(), time.process_time()

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from random import Random
 from typing import Any
 
-from daguerre.checkpoints.reader import SETTINGS
+from daguerre.files.reader import SETTINGS
 
 WIDTHS = {"F16": 2, "BF16": 2, "F32": 4, "F64": 8, "I64": 8, "U8": 1}
 

@@ -1,22 +1,18 @@
-"""Opens checkpoints of every layout, and takes single networks out of them. Never runs code from a file."""
+"""Opens checkpoints: single files and diffusers folders, safetensors and pickles. Never runs code from a file."""
 
 import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from .checkpoint import Checkpoint, CheckpointError, TensorInfo
-from .identify import Identity
 from .pickle_reader import open_pickle
 from .safetensors_header import read_header
-from .settings import SETTINGS
-from .tables import table
 
-FLOATS = torch.float16, torch.bfloat16, torch.float32, torch.float64
+SETTINGS = "daguerre.config"  # in a single file's metadata: what a diffusers folder has as JSON files
 FOLDERS = "unet", "vae", "text_encoder", "text_encoder_2"
 STEMS = "diffusion_pytorch_model", "model", "pytorch_model"
 MAX_JSON = 1 << 20  # bytes
@@ -32,31 +28,6 @@ def open_checkpoint(path: Path | str, *, variant: str | None = None) -> Checkpoi
         return _open_folder(path, variant) if path.is_dir() else _open_file(path)
     except (OSError, SafetensorError) as fault:
         raise CheckpointError(path, f"cannot be read: {fault}") from None
-
-
-def read_component(checkpoint: Checkpoint, identity: Identity, name: str) -> dict[str, Tensor]:
-    """The native state dict of the part `unet`, `vae`, `text` or `text2`: views in the file's own dtype.
-
-    Meant for `module.load_state_dict(..., assign=True)`, which then makes no copy of the weights either.
-    """
-    part = next((part for part in identity.parts if part.name == name), None)
-    if part is None:
-        raise CheckpointError(checkpoint.path, f"there is no {name} in it", remedy="Name a file that has one")
-    state = {}
-    for parameter, source in table(part, identity.configs[name]).items():
-        info, fault = checkpoint.tensors.get(source.key), ""
-        if info is None:
-            fault = "the tensor is missing"
-        elif not source.accepts(info.shape):
-            fault = f"the shape is {list(info.shape)}"
-        elif info.dtype not in FLOATS:
-            fault = f"the numbers are of type {str(info.dtype).removeprefix('torch.')}"
-        if fault:
-            expected = f"expected {list(source.stored)} of float16, bfloat16 or float32"
-            remedy = "Get the whole file again, or one that is not quantized"
-            raise CheckpointError(checkpoint.path, f"{fault}; {expected}", key=source.key, remedy=remedy)
-        state[parameter] = source.to_native(checkpoint.tensor(source.key))
-    return state
 
 
 def _open_file(path: Path) -> Checkpoint:
