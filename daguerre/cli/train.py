@@ -16,7 +16,14 @@ if TYPE_CHECKING:
     from ..train.tintype import Plan
 
 STAGES = ("autoencoder", "clip", "unet")
-NAMES = {int: "a whole number", float: "a number", str: "a string", tuple: "a list of whole numbers"}
+NAMES = {  # bool first: it is an int, too
+    bool: "true or false",
+    int: "a whole number",
+    float: "a number",
+    str: "a string",
+    tuple: "a list of whole numbers",
+    Path: "a path",
+}
 
 
 def train(
@@ -108,7 +115,8 @@ def _converted(where: str, kind: type, value: Any) -> Any:
         return Path(value)
     if kind is tuple and given is list and all(type(item) is int for item in value):
         return tuple(value)
-    raise RequestError(f"{where} is {value!r}; it should be {NAMES.get(kind, 'true, false or a string')}")
+    wanted = next(name for known, name in NAMES.items() if issubclass(kind, known))
+    raise RequestError(f"{where} is {value!r}; it should be {wanted}")
 
 
 def _require(what: str, name: str, known: Iterable[str]) -> None:

@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from ..runtime.durable import durable_write
+from ..files.durable import durable_write
 
 log = logging.getLogger(__name__)
 KEEP = 2

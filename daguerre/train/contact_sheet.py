@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ..runtime.durable import durable_write
+from ..files.durable import durable_write
 
 
 def contact_sheet(pictures: Tensor, path: Path, columns: int) -> None:

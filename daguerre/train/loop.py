@@ -13,7 +13,7 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import Tensor, nn
 
-from ..runtime.durable import durable_write
+from ..files.durable import durable_write
 from ..runtime.precision import NumericError
 from . import checkpoint
 from .checkpoint import NonFiniteError

@@ -53,7 +53,9 @@ TINTYPE = Architecture(
     vae=VAEConfig((32, 64, 128, 192), blocks=1, latent_channels=6, scale=1.0, groups=8),
     text=CLIPTextConfig(width=128, layers=4, heads=4),
     vision=CLIPVisionConfig(size=64, patch=8, width=128, layers=4, heads=4, projection=128),
-    unet=UNetConfig((128, 192, 192), (0, 1, 1), 128, blocks=1, head_width=32, vector=128, channels_in=6, channels_out=6),
+    unet=UNetConfig(
+        (128, 192, 192), (0, 1, 1), 128, blocks=1, head_width=32, vector=128, channels_in=6, channels_out=6
+    ),
 )
 AUTOENCODER = Settings(steps=6000, batch=16, learning_rate=1e-3, ema=0.998, save_every=250)
 CLIP = Settings(steps=500, batch=192, learning_rate=1e-3, ema=0.99, weight_decay=0.1, save_every=100)
@@ -61,11 +63,11 @@ UNET = Settings(steps=20_000, batch=16, learning_rate=6e-4, ema=0.998)
 OBJECTIVE = AutoencoderObjective()
 COLUMNS = ("caption", "label", "style_words", "subgroup")
 STYLES = ("3d render", "glossy gradient", "flat modern", "flat vector sticker", "soft gradient cartoon")
-# The parts of the emoji table whose drawings are single things.
-SUBGROUPS = (
-    "animal-", "plant-", "food-", "drink", "transport-", "sky-weather", "face-smiling", "heart", "sport",
-    "musical-instrument", "clothing", "tool", "award-medal", "light-video", "place-building",
-)  # fmt: skip
+# The parts of the emoji table whose drawings are single things, and how many words a thing's name may have.
+SUBGROUPS = {
+    "animal-": 2, "plant-": 2, "food-": 2, "drink": 2, "heart": 2,
+    "transport-": 1, "sky-weather": 1, "sport": 1, "musical-instrument": 1,
+}  # fmt: skip
 PREVIEW = (
     "a red apple", "a cat face", "a penguin", "a rocket", "a sunflower", "a hamburger", "a fire engine", "a guitar",
     "a red heart", "a crab", "a sun", "a running shoe",
@@ -149,11 +151,12 @@ def _silence_outputs(unet: UNet) -> None:
 
 
 def _pictures(plan: Plan, split: str) -> Pictures:
-    return _decoded(plan.pictures, split, plan.architecture.size)
+    path = plan.pictures.resolve()
+    return _decoded(path, path.stat().st_mtime_ns, split, plan.architecture.size)
 
 
 @cache
-def _decoded(path: Path, split: str, size: int) -> Pictures:
+def _decoded(path: Path, changed: int, split: str, size: int) -> Pictures:
     log.info("decoding the pictures of split %r in %s", split, path)
     return load_parquet(path, split, size, COLUMNS)
 
@@ -195,15 +198,17 @@ def _averaged(plan: Plan, stage: str) -> dict[str, Tensor]:
 
 def chosen(row: Mapping[str, Any]) -> bool:
     """Whether the U-Net learns this picture: a single thing with a short name, in one of the styles."""
-    kind = row["subgroup"] or ""
-    return row["style_words"] in STYLES and kind.startswith(SUBGROUPS) and len(row["label"].split()) <= 2
+    words = (most for start, most in SUBGROUPS.items() if (row["subgroup"] or "").startswith(start))
+    return row["style_words"] in STYLES and len(row["label"].split()) <= next(words, 0)
 
 
 def _latents(plan: Plan, vae: VAE) -> Latents:
     pictures = _pictures(plan, "train")
     index = [i for i, row in enumerate(pictures.rows) if chosen(row)]
     if not index:
-        raise ValueError(f"{plan.pictures}: no training picture shows a thing of {SUBGROUPS} in a style of {STYLES}")
+        raise ValueError(
+            f"{plan.pictures}: no training picture is of {', '.join(SUBGROUPS)} in a style that is learned"
+        )
     names = len({pictures.rows[i]["label"] for i in index})
     log.info("%d pictures of %d things in %d styles", len(index), names, len(STYLES))
     with torch.no_grad():

@@ -78,7 +78,7 @@ def test_killed_at_any_moment_a_run_goes_on_as_if_unbroken(tmp_path):
         process.start()
         return process, ours
 
-    for _ in range(8):
+    for _ in range(5):
         process, told = begin("killed")
         steps = [told.recv() for _ in range(rng.randrange(1, 40))]
         time.sleep(rng.uniform(0, 0.01))

@@ -10,10 +10,12 @@ import torch
 from PIL import Image, ImageDraw
 
 from daguerre.data.pictures import Pictures, load_parquet
+from daguerre.diffusion.denoiser import Cond
 from daguerre.diffusion.schedule import scaled_linear
 from daguerre.models.clip import CLIPText, CLIPTextConfig, CLIPVision, CLIPVisionConfig
 from daguerre.models.unet import UNet, UNetConfig
 from daguerre.models.vae import VAE, VAEConfig
+from daguerre.train import loop
 from daguerre.train.autoencoder import AutoencoderRecipe, Objective
 from daguerre.train.contrastive import ContrastiveRecipe, Towers
 from daguerre.train.denoising import DenoisingRecipe, Latents
@@ -32,7 +34,7 @@ ARCHITECTURE = Architecture(
     vae=VAEConfig((8, 8, 16, 16), blocks=1, scale=1.0, groups=4),
     text=CLIPTextConfig(width=16, layers=1, heads=2),
     vision=VISION,
-    unet=UNetConfig((32, 32), (0, 1), 16, head_width=16, blocks=1, groups=8),
+    unet=UNetConfig((32, 32), (0, 1), 16, head_width=16, blocks=1, vector=16, groups=8),
 )
 
 
@@ -56,7 +58,7 @@ def row(color: str, style: str, split: str = "train") -> dict[str, object]:
         "label": f"{color} ball",
         "tags": ["round", "toy"],
         "style_words": style,
-        "subgroup": "sport",
+        "subgroup": "food-fruit",
         "split": split,
     }
 
@@ -78,7 +80,7 @@ def plan(folder: Path, **changes: object) -> Plan:
         objective=Objective(crop=SIZE, adversary_from=3),
         clip=QUICK,
         unet=QUICK,
-        architecture=ARCHITECTURE,
+        architecture=replace(ARCHITECTURE, size=64),  # the smallest that a request may ask for
     )
     return replace(standard, **changes)
 
@@ -89,10 +91,10 @@ def tokenize(captions: list[str]) -> torch.Tensor:
     return torch.tensor([ids + [63] * (12 - len(ids)) for ids in rows])
 
 
-def autoencoder(pictures: Pictures) -> AutoencoderRecipe:
+def autoencoder(pictures: Pictures, crop: int = SIZE, adversary_from: int = 3) -> AutoencoderRecipe:
     torch.manual_seed(0)
     vae = VAE(ARCHITECTURE.vae).to(memory_format=torch.channels_last)
-    return AutoencoderRecipe(vae, pictures, 4, 0, Objective(crop=SIZE, adversary_from=3), pictures)
+    return AutoencoderRecipe(vae, pictures, 4, 0, Objective(crop=crop, adversary_from=adversary_from), pictures)
 
 
 def contrastive(pictures: Pictures) -> ContrastiveRecipe:
@@ -105,13 +107,27 @@ def denoising(pictures: Pictures) -> DenoisingRecipe:
     unet, text = UNet(ARCHITECTURE.unet), CLIPText(TEXT).requires_grad_(requires_grad=False)
     latents = Latents(torch.randn(len(pictures), 4, 4, 4), pictures.rows)
 
-    def embed(captions: list[str]) -> torch.Tensor:
-        return text(tokenize(captions)).last
+    def embed(captions: list[str]) -> Cond:
+        states = text(tokenize(captions))
+        return Cond(states.last, states.pooled)
 
     def draw(path: Path) -> None:
         path.write_text(f"{sum(p.sum().item() for p in unet.parameters())}")
 
     return DenoisingRecipe(unet, latents, scaled_linear(), embed, draw, DenoisingObjective(batch=4, seed=0))
+
+
+class OneBatch:
+    """A recipe with the same batch in every step."""
+
+    def __init__(self, recipe: loop.Recipe):
+        self.recipe, self.trained = recipe, recipe.trained
+
+    def loss(self, step: int) -> tuple[torch.Tensor, dict[str, float]]:
+        return self.recipe.loss(0)
+
+    def sample(self, path: Path) -> None:
+        self.recipe.sample(path)
 
 
 RECIPES = {"autoencoder": autoencoder, "contrastive": contrastive, "denoising": denoising}

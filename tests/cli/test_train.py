@@ -1,0 +1,203 @@
+"""`daguerre train`, in this process: what a recipe file may say, and runs at toy size."""
+
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+import daguerre.train.loop
+from daguerre.cli import main
+from daguerre.cli.main import app
+from daguerre.cli.train import _plan
+from daguerre.request import RequestError
+from daguerre.train.tintype import TINTYPE, Plan
+from tests.train import toys
+from tests.train.line import state
+
+ROOT = Path(__file__).resolve().parents[2]
+TOY = """
+pictures = "balls.parquet"
+run = "run"
+
+[autoencoder]
+steps = 4
+batch = 4
+log_every = 1
+
+[objective]
+crop = 32
+adversary = 0
+
+[clip]
+steps = 3
+batch = 4
+
+[unet]
+steps = 2
+batch = 4
+
+[architecture]
+size = 64
+
+[architecture.vae]
+channels = [8, 8, 16, 16]
+latent_channels = 4
+groups = 4
+
+[architecture.text]
+width = 16
+layers = 1
+heads = 2
+
+[architecture.vision]
+size = 16
+width = 16
+layers = 1
+heads = 2
+projection = 16
+
+[architecture.unet]
+channels = [32, 32]
+depth = [0, 1]
+context = 16
+head_width = 16
+vector = 16
+channels_in = 4
+channels_out = 4
+groups = 8
+"""
+
+
+@pytest.fixture
+def train(tmp_path, monkeypatch, capsys):
+    """Runs the command in an empty folder; returns its exit code and what it wrote to both streams."""
+    monkeypatch.chdir(tmp_path)
+
+    def train(recipe: str, *arguments: object) -> tuple[int, str, str]:
+        (tmp_path / "recipe.toml").write_text(recipe)
+        code, tokens = 0, ["train", "recipe.toml", *map(str, arguments)]
+        monkeypatch.setattr(main, "app", partial(app, tokens))
+        try:
+            main.main()
+        except SystemExit as ended:
+            code = int(ended.code or 0)
+        streams = capsys.readouterr()
+        return code, streams.out, streams.err
+
+    return train
+
+
+def test_from_pictures_to_a_model_file(train, tmp_path):
+    toys.write_parquet(tmp_path / "balls.parquet")
+    code, out, err = train(TOY, "--export", "model.safetensors")
+    assert (code, err.count("step")) == (0, 0)  # a line for every twentieth step
+    assert out == "model.safetensors\n"
+    assert (tmp_path / "model.safetensors").stat().st_size > 1e6
+    assert [path.name for path in sorted((tmp_path / "run").iterdir())] == ["autoencoder", "clip", "unet"]
+    assert state(tmp_path / "run" / "unet")["weights"]["conv_out.weight"].shape == (4, 32, 3, 3)
+
+
+def test_stages_run_as_they_are_named_and_in_their_order(train, tmp_path):
+    toys.write_parquet(tmp_path / "elsewhere.parquet")
+    elsewhere = ("--pictures", "elsewhere.parquet", "--run", "other")
+    code, _, err = train(TOY, "--stages", "clip", *elsewhere)
+    assert code == 0, err
+    assert [path.name for path in (tmp_path / "other").iterdir()] == ["clip"]
+    code, _, err = train(
+        TOY, "--stages", "unet", "--stages", "autoencoder", "--pictures", "elsewhere.parquet", "--run", "other"
+    )
+    assert code == 0, err
+    assert (tmp_path / "other" / "unet" / "step-00000002").is_dir()
+
+
+def test_progress_is_told(train, tmp_path):
+    toys.write_parquet(tmp_path / "balls.parquet")
+    code, _, err = train(TOY.replace("steps = 3", "steps = 45"), "--stages", "clip")
+    assert code == 0
+    assert [line.split()[1:4] for line in err.splitlines()] == [["clip", "step", "20:"], ["clip", "step", "40:"]]
+    assert "loss" in err
+    assert "accuracy" in err
+
+
+def test_minutes_stop_a_run_that_is_saved_and_goes_on(train, tmp_path, monkeypatch):
+    toys.write_parquet(tmp_path / "balls.parquet")
+    clock = iter(range(100_000))
+    with monkeypatch.context() as patch:
+        patch.setattr(daguerre.train.loop.time, "time", lambda: next(clock))  # each look takes a second
+        code, _, err = train(TOY.replace("steps = 3", "steps = 5000"), "--stages", "clip", "--minutes", 0.2)
+    assert code == 0, err
+    saved = [int(path.name[5:]) for path in (tmp_path / "run" / "clip").glob("step-*")]
+    assert len(saved) == 1
+    assert 3 < saved[0] <= 12
+    code, _, err = train(TOY.replace("steps = 3", f"steps = {saved[0] + 1}"), "--stages", "clip")
+    assert code == 0, err
+    assert (tmp_path / "run" / "clip" / f"step-{saved[0] + 1:08d}").is_dir()
+
+
+@pytest.mark.parametrize(
+    ("recipe", "arguments", "words"),
+    [
+        ("stepz = 3\n" + TOY, (), ["recipe.toml: key 'stepz' is unknown"]),
+        ('pictuers = "x"\n' + TOY, (), ["'pictuers' is unknown; did you mean 'pictures'?"]),
+        (TOY.replace("batch = 4\nlog_every", "bach = 4\nlog_every"), (), ["[autoencoder]: key 'bach'", "'batch'?"]),
+        (TOY.replace("adversary =", "adversery ="), (), ["[objective]: key 'adversery'", "'adversary'?"]),
+        (TOY.replace("head_width", "headwidth"), (), ["[architecture]: [unet]: key 'headwidth'", "'head_width'?"]),
+        (TOY.replace("steps = 4", 'steps = "4"'), (), ["[autoencoder]: steps is '4'; it should be a whole number"]),
+        (TOY.replace("steps = 4", "steps = 4.5"), (), ["steps is 4.5; it should be a whole number"]),
+        (TOY.replace("steps = 4", "steps = true"), (), ["steps is True; it should be a whole number"]),
+        (TOY.replace("adversary = 0", 'adversary = "0"'), (), ["adversary is '0'; it should be a number"]),
+        (TOY.replace("[32, 32]", "[32, 0.5]"), (), ["channels is [32, 0.5]; it should be a list of whole numbers"]),
+        ("seed = [1]\n" + TOY, (), ["seed is [1]; it should be a whole number"]),
+        (TOY.replace('"run"', "3"), (), ["run is 3; it should be a path"]),
+        ("clip = 3\n" + TOY.replace("[clip]\nsteps = 3\nbatch = 4", ""), (), ["clip is 3; it should be a table"]),
+        ("= nonsense", (), ["recipe.toml is not a TOML file"]),
+        (TOY.replace('run = "run"', ""), (), ["'run' is missing; set it there or by --run"]),
+        (TOY.replace('pictures = "balls.parquet"', ""), (), ["'pictures' is missing; set it there or by --pictures"]),
+        (TOY, (), ["balls.parquet: no such file; name the pictures with --pictures"]),
+        (TOY, ("--pictures", "other.parquet"), ["other.parquet: no such file"]),
+        (TOY, ("--stages", "clipp"), ["stage 'clipp' is unknown; did you mean 'clip'?"]),
+        (TOY, ("--stages", "x"), ["stage 'x' is unknown; known are autoencoder, clip, unet"]),
+    ],
+)
+def test_bad_input_gets_one_kind_sentence(train, tmp_path, recipe, arguments, words):
+    code, out, err = train(recipe, *arguments)
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert not [word for word in words if word not in err], err
+    assert not (tmp_path / "run").exists()
+
+
+def test_damaged_pictures_and_early_stages_are_told(train, tmp_path):
+    (tmp_path / "balls.parquet").write_text("no pictures")
+    code, _, err = train(TOY)
+    assert code == 2
+    assert "balls.parquet is not a Parquet file" in err
+    toys.write_parquet(tmp_path / "balls.parquet", [toys.row("red", "3d render"), toys.row("red", "3d render", "val")])
+    code, _, err = train(TOY, "--stages", "unet", "--run", "new")
+    assert code != 0
+    assert "train the stage 'autoencoder' first" in err
+
+
+def test_a_loss_of_nan_is_told(train, tmp_path):
+    toys.write_parquet(tmp_path / "balls.parquet")
+    code, _, err = train(TOY.replace("adversary = 0", "kl = inf"), "--stages", "autoencoder")
+    assert code == 1
+    assert "step 0: loss inf" in err
+    assert not list((tmp_path / "run" / "autoencoder").glob("step-*"))
+
+
+def test_the_recipe_of_the_built_in_model_is_valid():
+    import tomllib
+
+    recipe = ROOT / "recipes" / "tintype.toml"
+    plan = _plan(tomllib.loads(recipe.read_text()) | {"pictures": "x.parquet"}, recipe)
+    assert plan.architecture == TINTYPE
+    assert plan.run == Path("runs/tintype")
+    assert plan.unet.batch == 16
+    assert plan.autoencoder.save_every == Plan(pictures=Path(), run=Path()).autoencoder.save_every  # as it was
+
+
+def test_whole_numbers_are_numbers():
+    plan = _plan({"pictures": "a", "run": "b", "unet": {"learning_rate": 1}}, Path("recipe.toml"))
+    assert plan.unet.learning_rate == 1
+    with pytest.raises(RequestError):
+        _plan({"pictures": "a", "run": "b", "unet": {"learning_rate": "1"}}, Path("recipe.toml"))
