@@ -25,6 +25,14 @@ def test_chroma_says_the_color_and_not_the_lightness():
     torch.testing.assert_close(chroma(flat(0.0, 0.5, 0.0), 2)[0, :, 0, 0], torch.tensor([0.0, 6.0]))
 
 
+def test_the_last_two_channels_are_to_say_the_color(pictures):
+    recipe = toys.autoencoder(pictures)
+    real = recipe._crops(0)
+    mean, _ = recipe.trained.posterior(real)
+    expected = (mean[:, -2:] - chroma(real, 4)).abs().mean().item()
+    assert recipe.loss(0)[1]["chroma"] == pytest.approx(expected, rel=1e-4)
+
+
 def test_gradient_difference_sees_edges_only():
     picture = torch.rand(2, 3, 8, 8)
     assert gradient_difference(picture, picture + 0.5) < 1e-6

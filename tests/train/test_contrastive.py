@@ -50,9 +50,9 @@ class Fixed(torch.nn.Module):
 @pytest.fixture
 def twins(monkeypatch):
     """Two pictures of one caption and one of another, in a batch in this order."""
-    monkeypatch.setattr(contrastive, "pick", lambda row, rng: row["caption"])
+    monkeypatch.setattr(contrastive, "pick", lambda row, rng: " ".join(row["words"]))
     monkeypatch.setattr(torch, "randint", lambda *_, **__: torch.tensor([0, 1, 2]))
-    rows = [{"caption": "a red ball"}, {"caption": "a red ball"}, {"caption": "a blue ball"}]
+    rows = [{"words": ("a", color, "ball")} for color in ("red", "red", "blue")]
     return Pictures(torch.zeros(3, 3, 32, 32, dtype=torch.uint8), rows)
 
 
@@ -73,7 +73,7 @@ def test_equal_captions_count_as_right(twins):
 
 
 def test_a_batch_of_all_different_captions_is_plain_cross_entropy(twins):
-    twins.rows[1]["caption"] = "a green ball"
+    twins.rows[1]["words"] = ("a", "green", "ball")
     logits = torch.tensor([[3.0, 1.0, 0.0], [0.5, 0.2, 0.1], [0.0, 2.0, 1.0]])
     value, figures = loss(twins, logits.tolist())
     expected = -(logits.log_softmax(1).diag().mean() + logits.log_softmax(0).diag().mean()) / 2

@@ -1,3 +1,4 @@
+import os
 from dataclasses import replace
 
 import pytest
@@ -132,3 +133,12 @@ def test_columns_that_are_needed_are_named(plan, tmp_path):
     other = replace(plan, pictures=toys.write_parquet(tmp_path / "bare.parquet", rows))
     with pytest.raises(ValueError, match=r"bare\.parquet.*no column label"):
         list(tintype.train(other, ("clip",), minutes=60))
+
+
+def test_a_file_that_has_changed_is_read_again(tmp_path):
+    plan = toys.plan(tmp_path)
+    toys.write_parquet(plan.pictures)
+    os.utime(plan.pictures, (1, 1))
+    assert len(tintype._pictures(plan, "train")) == 12
+    toys.write_parquet(plan.pictures, [toys.row("red", "3d render")])
+    assert len(tintype._pictures(plan, "train")) == 1
