@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 from PIL import Image
@@ -12,6 +12,10 @@ from ..provenance.record import Record, differences, pixel_sha256
 from .exit import FAILED, UNUSABLE, Failure
 from .files import save_picture
 from .flags import ModelFlags
+
+if TYPE_CHECKING:
+    from ..families.model import Model
+    from ..generate.text_to_image import Picture
 
 
 def show(picture: Path, /, *, json_lines: Annotated[bool, Parameter(name="--json", negative="")] = False) -> None:
@@ -64,13 +68,11 @@ def reproduce(
         Also save the new picture here.
     """
     then = _record(picture, png.read(picture)[0])
-    from ..generate.text_to_image import Picture, text_to_image
-    from ..runtime.device import exact
-    from .progress import Progress
-
+    if then.vae and vae is None:
+        raise Failure(f"{picture}: it was drawn with a separate VAE, {then.vae!r}; name that file with --vae", UNUSABLE)
     flags = ModelFlags(
         model=model or then.model,
-        vae=vae or (Path(then.vae) if then.vae else None),
+        vae=vae,
         family=then.family,
         prediction="v" if then.prediction == "v" else "epsilon",
         device=device or then.device,
@@ -80,15 +82,7 @@ def reproduce(
     loaded = flags.load()
     if loaded.sha256 != then.model_sha256:
         print(f"another model: sha256 {then.model_sha256[:10]} then, {loaded.sha256[:10]} now")
-    now: Picture | None = None
-    request = then.again()
-    with exact(then.threads), Progress(request.steps, 1, quiet=False) as progress:
-        for event in text_to_image(loaded, request):
-            if isinstance(event, Picture):
-                now = event
-            else:
-                progress.step(0, event.i)
-    assert now is not None
+    now = _draw(loaded, then)
     if out:
         print(save_picture(now, out))
     if now.record.pixel_sha256 != then.pixel_sha256:
@@ -98,6 +92,20 @@ def reproduce(
         if pixel_sha256(stored) != then.pixel_sha256:
             raise Failure(f"{picture}: drawn again as recorded, but the pixels in this file were changed since", FAILED)
     print(f"{picture}: pixel-identical (sha256 {then.pixel_sha256})")
+
+
+def _draw(model: "Model", then: Record) -> "Picture":
+    from ..generate.text_to_image import Picture, text_to_image
+    from ..runtime.device import exact
+    from .progress import Progress
+
+    request = then.again()
+    with exact(then.threads), Progress(request.steps, 1, quiet=False) as progress:
+        for event in text_to_image(model, request):
+            if isinstance(event, Picture):
+                return event
+            progress.step(0, event.i)
+    raise AssertionError("unreachable: a request for one picture gives one")
 
 
 def _record(picture: Path, record: Record | None) -> Record:

@@ -27,6 +27,7 @@ class Tokenizer:
 
 @cache
 def byte_pair_encoder() -> "tokenizers.Tokenizer":
+    """CLIP's encoder, built once."""
     # imported here: reading a prompt's syntax, or `--help`, should not pay for it
     from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
 

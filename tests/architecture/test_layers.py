@@ -11,6 +11,7 @@ EVERYWHERE = {"torch", "numpy"}
 THIRD_PARTIES = {
     "request": set(),
     "provenance": {"PIL"},
+    "files": {"safetensors", "torch"},
     "runtime": {"PIL", "safetensors"},
     "diffusion": set(),
     "models": set(),

@@ -76,6 +76,12 @@ def test_errors_weigh_as_min_snr_says(batch, gamma):
     torch.testing.assert_close(error.double(), expected, rtol=1e-3, atol=1e-7)
 
 
+def test_without_gamma_every_noise_level_counts_alike(batch):
+    _, v = mix(batch)
+    error = recipe(Network(v + 0.5), gamma=None)[0].error(*batch, NOTHING)
+    torch.testing.assert_close(error, torch.full_like(error, 0.25), rtol=1e-3, atol=1e-7)
+
+
 def test_the_expected_error_of_silence_on_gaussian_data():
     """Of unit variance are latents and noise, so is v."""
     rng = torch.Generator().manual_seed(2)
