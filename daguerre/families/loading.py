@@ -10,12 +10,11 @@ from torch import nn
 
 from ..checkpoints.components import read_component
 from ..checkpoints.identify import Identity, identify
+from ..checkpoints.tables import blank
 from ..diffusion.schedule import scaled_linear
 from ..files.checkpoint import Checkpoint, CheckpointError
 from ..files.reader import open_checkpoint
-from ..models.clip import CLIPText
-from ..models.unet import UNet
-from ..models.vae import SDXL, VAE
+from ..models.vae import SDXL
 from ..request import RequestError
 from ..runtime.device import pick_device
 from ..runtime.precision import pick_dtype
@@ -50,14 +49,12 @@ def load_model(
     configs = _configs(source, vae_source)
     where = pick_device(device)
     number = pick_dtype(where, dtype)
-    with torch.device("meta"):
-        unet, decoder = UNet(configs["unet"]), VAE(configs["vae"])
-        text = tuple(CLIPText(configs[part]) for part in ("text", "text2") if part in configs)
+    networks: dict[str, Any] = {part: blank(config).eval().requires_grad_(False) for part, config in configs.items()}
     model = Model(
         family=_family(source, family),
-        unet=unet,
-        vae=decoder,
-        text=text,
+        unet=networks["unet"],
+        vae=networks["vae"],
+        text=tuple(networks[part] for part in ("text", "text2") if part in networks),
         prediction=prediction or source.identity.prediction,
         name=name or _name(source.checkpoint.path),
         sha256=source.checkpoint.sha256,
@@ -68,11 +65,10 @@ def load_model(
         low_memory=low_memory,
         reload={part: partial(_fill, vae_source if part == "vae" else source, part, number) for part in configs},
     )
-    for part, module in model.parts.items():
-        module.eval().requires_grad_(requires_grad=False)
-        if not low_memory:
-            model.reload[part](module)
-            module.to(where)
+    if not low_memory:
+        for part, network in networks.items():
+            model.reload[part](network)
+            network.to(where)
     return model
 
 
@@ -123,4 +119,3 @@ def _fill(source: _Source, part: str, dtype: torch.dtype, module: nn.Module) -> 
     """Gives a network its weights: the memory-mapped ones themselves where the file has the wanted number format."""
     state = read_component(*source, part)
     module.load_state_dict({k: v.to(dtype) for k, v in state.items()}, assign=True)
-    module.requires_grad_(requires_grad=False)

@@ -1,7 +1,7 @@
 """A model ready to draw: networks, where they run, and what its family and its file say of them."""
 
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -18,7 +18,8 @@ from ..request import TextToImage
 from ..runtime.bands import decode_in_bands
 from ..runtime.offload import resident
 from ..runtime.precision import decode_checked
-from .conditioning import encode_prompts
+from ..text.embed import Embedded, embed
+from ..text.tokenizer import Tokenizer
 from .family import Family
 
 Prediction = Literal["epsilon", "v"]
@@ -59,8 +60,25 @@ class Model:
         return resident(self.parts[part], self.device, leave=self.low_memory, reload=self.reload.get(part))
 
     def encode(self, request: TextToImage) -> tuple[Cond, Cond]:
-        """The positive and the negative condition of a request, a batch of one each."""
-        return encode_prompts(self.family, self.text, self.unet.config, request, self.on_device)
+        """The positive and the negative condition, a batch of one each, with equally many tokens."""
+        with ExitStack() as stack:
+            for part in ("text", "text2")[: len(self.text)]:
+                stack.enter_context(self.on_device(part))
+            positive, negative = embed(
+                [request.prompt, request.negative_prompt],
+                Tokenizer(),
+                list(zip(self.text, self.family.encodings, strict=True)),
+                clip_skip=request.clip_skip,
+                emphasis=request.emphasis,
+            )
+        if self.family.zero_empty_negative and not request.negative_prompt:
+            negative = Embedded(*(torch.zeros_like(part) for part in negative))
+
+        def cond(embedded: Embedded, *, is_negative: bool) -> Cond:
+            vector, width = self.family.vector, self.unet.config.vector
+            return Cond(embedded.tokens, vector(embedded.pooled, request, width, is_negative) if vector else None)
+
+        return cond(positive, is_negative=False), cond(negative, is_negative=True)
 
     def denoiser(self) -> Epsilon | Velocity:
         kind = Epsilon if self.prediction == "epsilon" else Velocity

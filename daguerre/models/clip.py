@@ -35,9 +35,10 @@ class TextStates(NamedTuple):
 
 
 class Layer(nn.Module):
-    def __init__(self, width: int, heads: int, *, quick: bool, causal: bool):
+    def __init__(self, config: "CLIPTextConfig | CLIPVisionConfig", *, causal: bool):
         super().__init__()
-        self.heads, self.quick, self.causal = heads, quick, causal
+        self.heads, self.quick, self.causal = config.heads, config.activation == "quick_gelu", causal
+        width = config.width
         self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
         self.q, self.k, self.v, self.out = (nn.Linear(width, width) for _ in range(4))
         self.up, self.down = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
@@ -49,8 +50,7 @@ class Layer(nn.Module):
         x_BTD = x_BTD + self.out(mixed.transpose(1, 2).flatten(2))
         h = self.up(self.norm2(x_BTD))
         h = h * torch.sigmoid(1.702 * h) if self.quick else F.gelu(h)
-        y_BTD: Tensor = x_BTD + self.down(h)
-        return y_BTD
+        return x_BTD.add(self.down(h))
 
 
 class CLIPText(nn.Module):
@@ -58,11 +58,10 @@ class CLIPText(nn.Module):
 
     def __init__(self, config: CLIPTextConfig):
         super().__init__()
-        self.config, quick = config, config.activation == "quick_gelu"
+        self.config = config
         self.token = nn.Embedding(config.vocabulary, config.width)
         self.position = nn.Embedding(config.context, config.width)
-        layers = (Layer(config.width, config.heads, quick=quick, causal=True) for _ in range(config.layers))
-        self.layers = nn.ModuleList(layers)
+        self.layers = nn.ModuleList(Layer(config, causal=True) for _ in range(config.layers))
         self.norm = nn.LayerNorm(config.width)
         self.projection = nn.Linear(config.width, config.projection, bias=False) if config.projection else None
 
@@ -97,13 +96,12 @@ class CLIPVision(nn.Module):
 
     def __init__(self, config: CLIPVisionConfig):
         super().__init__()
-        self.config, width, quick = config, config.width, config.activation == "quick_gelu"
+        self.config, width = config, config.width
         self.patches = nn.Conv2d(3, width, config.patch, config.patch, bias=False)
         self.summary = nn.Parameter(torch.zeros(width))
         self.position = nn.Embedding((config.size // config.patch) ** 2 + 1, width)
         self.norm_in, self.norm = nn.LayerNorm(width), nn.LayerNorm(width)
-        layers = (Layer(width, config.heads, quick=quick, causal=False) for _ in range(config.layers))
-        self.layers = nn.ModuleList(layers)
+        self.layers = nn.ModuleList(Layer(config, causal=False) for _ in range(config.layers))
         self.projection = nn.Linear(width, config.projection, bias=False)
 
     def forward(self, image_BCHW: Tensor) -> Tensor:

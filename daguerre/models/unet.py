@@ -5,7 +5,6 @@ Shape suffixes: B batch, C channels, H W latent pixels, S = H*W, T text tokens, 
 
 import math
 from dataclasses import dataclass, replace
-from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -56,8 +55,7 @@ class ResBlock(nn.Module):
         h: Tensor = self.conv1(F.silu(self.norm1(x_BCHW)))
         h = h + self.time(F.silu(emb_BD))[:, :, None, None]
         h = self.conv2(F.silu(self.norm2(h)))
-        y: Tensor = self.skip(x_BCHW) + h
-        return y
+        return h.add(self.skip(x_BCHW))
 
 
 class Attention(nn.Module):
@@ -100,8 +98,7 @@ class TransformerBlock(nn.Module):
         h = self.norm1(x_BSD)
         x_BSD = x_BSD + self.self_attn(h, h)
         x_BSD = x_BSD + self.cross_attn(self.norm2(x_BSD), ctx_BTD)
-        y: Tensor = x_BSD + self.mlp(self.norm3(x_BSD))
-        return y
+        return x_BSD.add(self.mlp(self.norm3(x_BSD)))
 
 
 class SpatialTransformer(nn.Module):
@@ -124,36 +121,18 @@ class SpatialTransformer(nn.Module):
             h_BSD = block(h_BSD, ctx_BTD)
         h_BSD = self.proj_out(h_BSD) if self.linear else h_BSD
         h = h_BSD.transpose(1, 2).reshape(x_BCHW.shape)
-        y: Tensor = x_BCHW + (h if self.linear else self.proj_out(h))
-        return y
+        return x_BCHW.add(h if self.linear else self.proj_out(h))
 
 
-class Stage(nn.Module):
-    """One entry of the encoder or decoder: a residual block and attention, or a change of resolution or both."""
-
-    def __init__(
-        self,
-        *,
-        conv: nn.Module | None = None,
-        res: nn.Module | None = None,
-        attn: nn.Module | None = None,
-        down: nn.Module | None = None,
-        up: nn.Module | None = None,
-    ):
-        super().__init__()
-        self.conv, self.res, self.attn, self.down, self.up = conv, res, attn, down, up
+class Stage(nn.ModuleDict):
+    """One entry of the encoder or decoder, by name: conv, res and attn, down, or up; they run in this order."""
 
     def forward(self, x: Tensor, emb: Tensor, ctx: Tensor, size: torch.Size | None = None) -> Tensor:
-        if self.conv is not None:
-            x = self.conv(x)
-        if self.res is not None:
-            x = self.res(x, emb)
-        if self.attn is not None:
-            x = self.attn(x, ctx)
-        if self.down is not None:
-            x = self.down(x)
-        if self.up is not None:
-            x = self.up(F.interpolate(x, size=size))  # doubles, or one less where the encoder rounded up
+        steering = {"res": (emb,), "attn": (ctx,)}
+        for name, layer in self.items():
+            if name == "up":
+                x = F.interpolate(x, size=size)  # doubles, or one less where the encoder rounded up
+            x = layer(x, *steering.get(name, ()))
         return x
 
 
@@ -167,12 +146,25 @@ class UNet(nn.Module):
         self.time_mlp = _mlp(base, emb)
         self.vector_mlp = _mlp(c.vector, emb) if c.vector else None
 
-        encoder, widths = _encoder(c)
-        self.encoder = nn.ModuleList(encoder)
+        stages, widths = [Stage({"conv": nn.Conv2d(c.channels_in, base, 3, padding=1)})], [base]
+        for level, channels in enumerate(c.channels):
+            if level:
+                stages.append(Stage({"down": nn.Conv2d(widths[-1], widths[-1], 3, stride=2, padding=1)}))
+                widths.append(widths[-1])
+            for _ in range(c.blocks):
+                stages.append(_stage(c, level, widths[-1]))
+                widths.append(channels)
+        self.encoder = nn.ModuleList(stages)
         self.mid_in = ResBlock(width, width, emb, c.groups)
         self.mid_attn = SpatialTransformer(width, c.mid_depth, c) if c.mid_depth else None
         self.mid_out = ResBlock(width, width, emb, c.groups)
-        self.decoder = nn.ModuleList(_decoder(c, widths))
+        self.decoder = nn.ModuleList()
+        for level, channels in reversed(list(enumerate(c.channels))):
+            stages = [_stage(c, level, cin + widths.pop()) for cin in (width, *[channels] * c.blocks)]
+            if level:
+                stages[-1]["up"] = nn.Conv2d(channels, channels, 3, padding=1)
+            self.decoder.extend(stages)
+            width = channels
         self.norm_out = nn.GroupNorm(c.groups, base)
         self.conv_out = nn.Conv2d(base, c.channels_out, 3, padding=1)
 
@@ -197,31 +189,10 @@ def _mlp(cin: int, width: int) -> nn.Sequential:
     return nn.Sequential(nn.Linear(cin, width), nn.SiLU(), nn.Linear(width, width))
 
 
-def _encoder(c: UNetConfig) -> tuple[list[Stage], list[int]]:
-    """The stages, and the width of each one's output, which the decoder takes back in reverse."""
-    emb = 4 * c.channels[0]
-    stages, widths = [Stage(conv=nn.Conv2d(c.channels_in, c.channels[0], 3, padding=1))], [c.channels[0]]
-    for level, (cin, width) in enumerate(pairwise([c.channels[0], *c.channels])):
-        if level:
-            stages.append(Stage(down=nn.Conv2d(cin, cin, 3, stride=2, padding=1)))
-            widths.append(cin)
-        for i in range(c.blocks):
-            res = ResBlock(width if i else cin, width, emb, c.groups)
-            attn = SpatialTransformer(width, c.depth[level], c) if c.depth[level] else None
-            stages.append(Stage(res=res, attn=attn))
-            widths.append(width)
-    return stages, widths
-
-
-def _decoder(c: UNetConfig, widths: list[int]) -> list[Stage]:
-    emb, cin, widths = 4 * c.channels[0], c.channels[-1], list(widths)
-    stages = []
-    for level in reversed(range(len(c.channels))):
-        width, depth = c.channels[level], c.depth[level]
-        for i in range(c.blocks + 1):
-            res = ResBlock(cin + widths.pop(), width, emb, c.groups)
-            attn = SpatialTransformer(width, depth, c) if depth else None
-            up = nn.Conv2d(width, width, 3, padding=1) if level and i == c.blocks else None
-            stages.append(Stage(res=res, attn=attn, up=up))
-            cin = width
-    return stages
+def _stage(c: UNetConfig, level: int, cin: int) -> Stage:
+    """A residual block from `cin` channels to those of its level, and the level's attention."""
+    width, depth = c.channels[level], c.depth[level]
+    stage = Stage({"res": ResBlock(cin, width, 4 * c.channels[0], c.groups)})
+    if depth:
+        stage["attn"] = SpatialTransformer(width, depth, c)
+    return stage

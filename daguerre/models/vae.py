@@ -3,6 +3,8 @@
 Shape suffixes: B batch, C channels, H W height and width, S = H*W, D features.
 """
 
+from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -56,28 +58,26 @@ class SpatialAttention(nn.Module):
         h_BSC = self.norm(x_BCHW).flatten(2).transpose(1, 2)
         q, k, v = (layer(h_BSC)[:, None] for layer in (self.q, self.k, self.v))  # fast kernels want heads
         h_BSC = F.scaled_dot_product_attention(q, k, v)[:, 0]
-        y: Tensor = x_BCHW + self.out(h_BSC).transpose(1, 2).reshape(x_BCHW.shape)
-        return y
+        return x_BCHW.add(self.out(h_BSC).transpose(1, 2).reshape(x_BCHW.shape))
 
 
-class Downsample(nn.Module):
-    def __init__(self, width: int):
-        super().__init__()
-        self.conv = nn.Conv2d(width, width, 3, stride=2)
-
-    def forward(self, x_BCHW: Tensor) -> Tensor:
-        y: Tensor = self.conv(F.pad(x_BCHW, (0, 1, 0, 1)))  # asymmetric padding, as trained
-        return y
+def _downsample(width: int) -> nn.Sequential:
+    pad = nn.ZeroPad2d((0, 1, 0, 1))  # asymmetric, as trained
+    return nn.Sequential(OrderedDict(pad=pad, conv=nn.Conv2d(width, width, 3, stride=2)))
 
 
-class Upsample(nn.Module):
-    def __init__(self, width: int):
-        super().__init__()
-        self.conv = nn.Conv2d(width, width, 3, padding=1)
+def _upsample(width: int) -> nn.Sequential:
+    return nn.Sequential(OrderedDict(enlarge=nn.Upsample(scale_factor=2.0), conv=nn.Conv2d(width, width, 3, padding=1)))
 
-    def forward(self, x_BCHW: Tensor) -> Tensor:
-        y: Tensor = self.conv(F.interpolate(x_BCHW, scale_factor=2.0))
-        return y
+
+def _levels(widths: tuple[int, ...], blocks: int, groups: int, resize: Callable[[int], nn.Module]) -> nn.Sequential:
+    """Residual blocks at each level's width, with a change of resolution between levels."""
+    layers: list[nn.Module] = []
+    for level, (cin, cout) in enumerate(pairwise([widths[0], *widths])):
+        if level:
+            layers.append(resize(cin))
+        layers += [ResBlock(cout if i else cin, cout, groups) for i in range(blocks)]
+    return nn.Sequential(*layers)
 
 
 def _middle(width: int, groups: int) -> nn.Sequential:
@@ -90,12 +90,7 @@ class Encoder(nn.Module):
         super().__init__()
         widths, groups = config.channels, config.groups
         self.conv_in = nn.Conv2d(3, widths[0], 3, padding=1)
-        blocks: list[nn.Module] = []
-        for level, (cin, cout) in enumerate(pairwise([widths[0], *widths])):
-            if level:
-                blocks.append(Downsample(cin))
-            blocks += [ResBlock(cout if i else cin, cout, groups) for i in range(config.blocks)]
-        self.blocks = nn.Sequential(*blocks)
+        self.blocks = _levels(widths, config.blocks, groups, _downsample)
         self.mid = _middle(widths[-1], groups)
         self.norm_out = nn.GroupNorm(groups, widths[-1], eps=1e-6)
         self.conv_out = nn.Conv2d(widths[-1], 2 * config.latent_channels, 3, padding=1)
@@ -112,12 +107,7 @@ class Decoder(nn.Module):
         widths, groups = config.channels[::-1], config.groups
         self.conv_in = nn.Conv2d(config.latent_channels, widths[0], 3, padding=1)
         self.mid = _middle(widths[0], groups)
-        blocks: list[nn.Module] = []
-        for level, (cin, cout) in enumerate(pairwise([widths[0], *widths])):
-            if level:
-                blocks.append(Upsample(cin))
-            blocks += [ResBlock(cout if i else cin, cout, groups) for i in range(config.blocks + 1)]
-        self.blocks = nn.Sequential(*blocks)
+        self.blocks = _levels(widths, config.blocks + 1, groups, _upsample)
         self.norm_out = nn.GroupNorm(groups, widths[-1], eps=1e-6)
         self.conv_out = nn.Conv2d(widths[-1], 3, 3, padding=1)
 

@@ -6,17 +6,15 @@ are encoded one by one and joined along the tokens, so a chunk's features depend
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from ..models.clip import CLIPText
-from ..request import RequestError
+from ..request import Emphasis, RequestError
 from .prompt import BREAK, Run, parse
 from .tokenizer import END, START, Tokenizer
-
-Emphasis = Literal["original", "no norm", "ignore", "none"]
 
 
 class Chunk(NamedTuple):
@@ -85,12 +83,7 @@ def pad_to(chunks: Sequence[Chunk], count: int) -> list[Chunk]:
 
 
 def encode(
-    chunks: Sequence[Chunk],
-    encoder: CLIPText,
-    encoding: Encoding,
-    *,
-    clip_skip: int = 1,
-    emphasis: Emphasis = "original",
+    chunks: list[Chunk], encoder: CLIPText, encoding: Encoding, *, clip_skip: int = 1, emphasis: Emphasis = "original"
 ) -> Embedded:
     """Encodes chunks one by one, on the encoder's device and in its dtype; gradients flow.
 

@@ -8,14 +8,13 @@ from itertools import pairwise
 
 from torch import Tensor
 
-from ..denoiser import Cond, Denoiser, Process, Step, Steps
-from ..denoiser import NoiseSource as Noise
+from ..denoiser import Cond, Denoiser, NoiseSource, Process, Step, Steps
 from ..process import renewal
 from .euler import euler_ancestral
 
 
 def ddim(
-    denoise: Denoiser, x: Tensor, sigmas: Tensor, cond: Cond, process: Process, noise: Noise, eta: float = 0.0
+    denoise: Denoiser, x: Tensor, sigmas: Tensor, cond: Cond, process: Process, noise: NoiseSource, eta: float = 0.0
 ) -> Steps:
     """arXiv:2010.02502, equation 12, yielding x in the paper's scale: alpha^2 + sigma^2 = 1."""
     steps = euler_ancestral(denoise, x, sigmas, cond, process, noise, eta)
@@ -23,7 +22,7 @@ def ddim(
         yield step._replace(x=step.x / (process.alpha(b) ** 2 + b**2).sqrt())
 
 
-def lcm(denoise: Denoiser, x: Tensor, sigmas: Tensor, cond: Cond, process: Process, noise: Noise) -> Steps:
+def lcm(denoise: Denoiser, x: Tensor, sigmas: Tensor, cond: Cond, process: Process, noise: NoiseSource) -> Steps:
     """Multistep consistency sampling: arXiv:2303.01469, algorithm 1; of latents: arXiv:2310.04378."""
     for i, (a, b) in enumerate(pairwise(sigmas)):
         x0 = denoise(x, a, cond)
@@ -32,7 +31,7 @@ def lcm(denoise: Denoiser, x: Tensor, sigmas: Tensor, cond: Cond, process: Proce
 
 
 def dpmpp_2s_ancestral(
-    denoise: Denoiser, x: Tensor, sigmas: Tensor, cond: Cond, process: Process, noise: Noise, eta: float = 1.0
+    denoise: Denoiser, x: Tensor, sigmas: Tensor, cond: Cond, process: Process, noise: NoiseSource, eta: float = 1.0
 ) -> Steps:
     """DPM-Solver++(2S), algorithm 1 with r = 1/2, to below the next level, then new noise; alpha = 1."""
     for i, (a, b) in enumerate(pairwise(sigmas)):
@@ -47,7 +46,7 @@ def dpmpp_2s_ancestral(
 
 
 def dpmpp_sde(
-    denoise: Denoiser, x: Tensor, sigmas: Tensor, cond: Cond, process: Process, noise: Noise, eta: float = 1.0
+    denoise: Denoiser, x: Tensor, sigmas: Tensor, cond: Cond, process: Process, noise: NoiseSource, eta: float = 1.0
 ) -> Steps:
     """DPM-Solver++(2S) with r = 1/2 and new noise in both stages; alpha = 1."""
     for i, (a, b) in enumerate(pairwise(sigmas)):
@@ -63,7 +62,7 @@ def dpmpp_sde(
 
 
 def dpmpp_2m_sde(
-    denoise: Denoiser, x: Tensor, sigmas: Tensor, cond: Cond, process: Process, noise: Noise, eta: float = 1.0
+    denoise: Denoiser, x: Tensor, sigmas: Tensor, cond: Cond, process: Process, noise: NoiseSource, eta: float = 1.0
 ) -> Steps:
     """SDE-DPM-Solver++(2M), by the midpoint rule."""
     last = h_last = None

@@ -4,12 +4,11 @@ from itertools import pairwise
 
 from torch import Tensor
 
-from ..denoiser import Cond, Denoiser, Process, Step, Steps
-from ..denoiser import NoiseSource as Noise
+from ..denoiser import Cond, Denoiser, NoiseSource, Process, Step, Steps
 from ..process import renewal
 
 
-def euler(denoise: Denoiser, x: Tensor, sigmas: Tensor, cond: Cond, process: Process, noise: Noise) -> Steps:
+def euler(denoise: Denoiser, x: Tensor, sigmas: Tensor, cond: Cond, process: Process, noise: NoiseSource) -> Steps:
     """arXiv:2206.00364, algorithm 1 without lines 6 to 8."""
     for i, (a, b) in enumerate(pairwise(sigmas)):
         x0 = denoise(x, a, cond)
@@ -17,7 +16,7 @@ def euler(denoise: Denoiser, x: Tensor, sigmas: Tensor, cond: Cond, process: Pro
         yield Step(i, a, x, x0)
 
 
-def heun(denoise: Denoiser, x: Tensor, sigmas: Tensor, cond: Cond, process: Process, noise: Noise) -> Steps:
+def heun(denoise: Denoiser, x: Tensor, sigmas: Tensor, cond: Cond, process: Process, noise: NoiseSource) -> Steps:
     """arXiv:2206.00364, algorithm 1."""
     for i, (a, b) in enumerate(pairwise(sigmas)):
         x0 = denoise(x, a, cond)
@@ -30,7 +29,7 @@ def heun(denoise: Denoiser, x: Tensor, sigmas: Tensor, cond: Cond, process: Proc
 
 
 def euler_ancestral(
-    denoise: Denoiser, x: Tensor, sigmas: Tensor, cond: Cond, process: Process, noise: Noise, eta: float = 1.0
+    denoise: Denoiser, x: Tensor, sigmas: Tensor, cond: Cond, process: Process, noise: NoiseSource, eta: float = 1.0
 ) -> Steps:
     """Euler to below the next level, then new noise up to it: arXiv:2010.02502, equation 12."""
     for i, (a, b) in enumerate(pairwise(sigmas)):
