@@ -10,21 +10,20 @@ from daguerre.cli.models import BUILT_IN, resolve
 
 TARGET = Path(__file__).with_name("tintype-grid.png")
 COLUMNS, SIZE, CAPTION = 8, 128, 26  # pixels
-# Six rows of things and styles it was taught; five of the pairs were held out: the octopus, the turtle, the bus, the
-# cactus and the guitar.
+# Six rows of things and styles it was taught, but for the bus: that pair was held out.
 TAUGHT = """
-a red apple, 3d render | a banana, 3d render | a watermelon, flat modern | a strawberry, glossy gradient
-a lemon, flat vector sticker | a pineapple, soft gradient cartoon | a carrot, 3d render | a mushroom, flat modern
-a hamburger, 3d render | a pizza, flat vector sticker | a doughnut, glossy gradient | a cupcake, soft gradient cartoon
-a lollipop, flat modern | a hot beverage, 3d render | a cookie, flat vector sticker | a birthday cake, 3d render
-a dog face, 3d render | a cat face, flat vector sticker | a panda, flat modern | a penguin, glossy gradient
-a frog, soft gradient cartoon | a pig face, 3d render | a lion, flat vector sticker | a rabbit face, flat modern
-a whale, 3d render | an octopus, glossy gradient | a butterfly, flat vector sticker | a snail, soft gradient cartoon
-a lady beetle, 3d render | a turtle, flat modern | a crab, 3d render | an owl, flat vector sticker
-a rocket, 3d render | an automobile, flat modern | a bicycle, flat vector sticker | a bus, soft gradient cartoon
-a sailboat, glossy gradient | a helicopter, 3d render | a fire engine, flat vector sticker | a tractor, 3d render
-a sunflower, 3d render | a cactus, flat modern | a red heart, 3d render | a guitar, glossy gradient
-a sun, soft gradient cartoon | a rainbow, flat vector sticker | a soccer ball, 3d render | a crown, flat vector sticker
+a red apple, 3d render | a banana, flat modern | a watermelon, glossy gradient | a strawberry, 3d render
+a lemon, flat modern | a pineapple, glossy gradient | a carrot, 3d render | a mushroom, flat modern
+a hamburger, 3d render | a pizza, glossy gradient | a doughnut, 3d render | a cupcake, flat modern
+a lollipop, glossy gradient | a croissant, 3d render | a cookie, flat modern | a birthday cake, 3d render
+a dog face, 3d render | a cat face, flat modern | a panda, glossy gradient | a penguin, 3d render
+a frog, flat modern | a pig face, glossy gradient | a lion, 3d render | a rabbit face, flat modern
+a whale, 3d render | a jellyfish, glossy gradient | a butterfly, flat modern | a snail, 3d render
+a lady beetle, glossy gradient | a tropical fish, 3d render | a crab, flat modern | an owl, 3d render
+a rocket, 3d render | an automobile, glossy gradient | a bicycle, flat modern | a bus, 3d render
+a sailboat, glossy gradient | a helicopter, flat modern | a fire engine, 3d render | a tractor, glossy gradient
+a sunflower, 3d render | a rose, flat modern | a red heart, glossy gradient | a violin, 3d render
+a sun, flat modern | a rainbow, glossy gradient | a soccer ball, 3d render | an umbrella, flat modern
 """
 # Two rows beyond that: other words, other colors, two things, no style, a scene.
 BEYOND = """

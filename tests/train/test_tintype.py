@@ -108,16 +108,15 @@ def test_token_ids_have_start_and_end_and_one_length():
     ("changes", "fits"),
     [
         ({}, True),
-        ({"label": "red juicy ball"}, False),
+        ({"label": "juicy ball"}, False),
+        ({"label": "red apple"}, True),
         ({"style_words": "black silhouette"}, False),
         ({"subgroup": "flag"}, False),
         ({"subgroup": None}, False),
-        ({"subgroup": "sport"}, False),
-        ({"subgroup": "sport", "label": "ball"}, True),
+        ({"subgroup": "sport"}, True),
     ],
 )
-def test_the_unet_learns_single_things_with_short_names(monkeypatch, changes, fits):
-    monkeypatch.setattr(tintype, "SUBGROUPS", {"food-": 2, "sport": 1})
+def test_the_unet_learns_single_things_with_short_names(changes, fits):
     assert chosen({**toys.row("red", "3d render"), **changes}) is fits
 
 

@@ -55,7 +55,7 @@ def row(color: str, style: str, split: str = "train") -> dict[str, object]:
     return {
         "image": {"bytes": png(ball(color)), "path": f"{color}.png"},
         "caption": f"a {color} ball, {style}",
-        "label": f"{color} ball",
+        "label": "ball",
         "tags": ["round", "toy"],
         "style_words": style,
         "subgroup": "food-fruit",
