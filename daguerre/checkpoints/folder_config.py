@@ -8,6 +8,7 @@ from ..models.clip import CLIPTextConfig
 from ..models.unet import UNetConfig
 from ..models.vae import VAEConfig
 from .identify import Description, structure
+from .settings import FIXED, STATED
 
 TASKS = {"inpaint": "Inpaint", "edit": "InstructPix2Pix", "refiner": "Img2Img"}
 NONE = (None, None)
@@ -20,13 +21,9 @@ def describe(model: Description) -> dict[str, dict[str, Any]]:
     if model.unet:
         described = {"model_index": {"_daguerre_family": model.family}, "scheduler": _scheduler(model)}
     for part, config in model.configs.items():
-        match config:
-            case UNetConfig():
-                described[part] = _unet(config, model.text)
-            case VAEConfig():
-                described[part] = _vae(config)
-            case CLIPTextConfig():
-                described[model.folders[part]] = _text(config, config.layers - model.unused_layers)
+        kind: type = type(config)
+        stated = {name: getattr(config, field) for name, (field, _) in STATED[kind].items()}
+        described[model.folders[part]] = FIXED[kind] | stated | SHOWN[kind](config, model)
     return described
 
 
@@ -38,15 +35,18 @@ def pipeline_files(model: Description, tokenizer_files: Mapping[str, bytes]) -> 
     if not c.mid_depth or c.depth[-1] not in (0, c.mid_depth):
         raise ValueError(f"diffusers cannot build {c.mid_depth} blocks in the middle after {c.depth[-1]}")
     task = TASKS.get(structure(c, len(model.text)).split("-")[-1], "")
-    index: dict[str, Any] = described["model_index"] | {
+    index, scheduler = described.pop("model_index"), described.pop("scheduler")
+    index |= {
         "_class_name": f"StableDiffusion{'XL' * large}{task}Pipeline", "_diffusers_version": "0.36.0",
-        "scheduler": ("diffusers", described["scheduler"]["_class_name"]),
+        "scheduler": ("diffusers", scheduler["_class_name"]),
         "unet": ("diffusers", "UNet2DConditionModel"), "vae": ("diffusers", "AutoencoderKL"),
     }
     if not large:
         index |= {"feature_extractor": NONE, "safety_checker": NONE, "requires_safety_checker": False}
     if model.folders["text"] == "text_encoder_2":
         index |= {"text_encoder": NONE, "tokenizer": NONE, "requires_aesthetics_score": True}
+    objects = {"model_index": index, "scheduler/scheduler_config": scheduler}
+    objects |= {f"{place}/config": values for place, values in described.items()}
     files: dict[str, bytes] = {}
     for part, config in zip(("text", "text2"), model.text, strict=False):
         place = model.folders[part]
@@ -54,54 +54,46 @@ def pipeline_files(model: Description, tokenizer_files: Mapping[str, bytes]) -> 
         place = place.replace("text_encoder", "tokenizer")
         index[place] = ("transformers", "CLIPTokenizer") if tokenizer_files else NONE
         files |= {f"{place}/{file}": content for file, content in tokenizer_files.items()}
-        files |= {f"{place}/tokenizer_config.json": _json(_tokenizer(config))} if tokenizer_files else {}
-    for name, values in (described | {"model_index": index}).items():
-        file = {"model_index": name, "scheduler": "scheduler/scheduler_config"}.get(name, f"{name}/config")
-        files[f"{file}.json"] = _json(values)
-    return files
+        objects |= {f"{place}/tokenizer_config": _tokenizer(config)} if tokenizer_files else {}
+    return files | {f"{name}.json": json.dumps(values, indent=2).encode() for name, values in objects.items()}
 
 
-def _json(values: Mapping[str, Any]) -> bytes:
-    return json.dumps(values, indent=2).encode()
-
-
-def _unet(c: UNetConfig, text: tuple[CLIPTextConfig, ...]) -> dict[str, Any]:
+def _unet(c: UNetConfig, model: Description) -> dict[str, Any]:
     kinds = ["CrossAttn" * bool(depth) for depth in c.depth]
-    config: dict[str, Any] = {
-        "_class_name": "UNet2DConditionModel", "sample_size": 128 if c.vector else 64, "act_fn": "silu",
+    config = {
+        "_class_name": "UNet2DConditionModel", "sample_size": 128 if c.vector else 64, "layers_per_block": c.blocks,
         "in_channels": c.channels_in, "out_channels": c.channels_out, "block_out_channels": c.channels,
-        "layers_per_block": c.blocks,
         "transformer_layers_per_block": [*(depth or 1 for depth in c.depth[:-1]), c.mid_depth],
         "down_block_types": [f"{kind}DownBlock2D" for kind in kinds],
         "up_block_types": [f"{kind}UpBlock2D" for kind in reversed(kinds)],
         "attention_head_dim": c.heads or [max(1, width // c.head_width) for width in c.channels],
-        "cross_attention_dim": c.context, "use_linear_projection": c.linear, "norm_num_groups": c.groups,
-        "flip_sin_to_cos": True, "freq_shift": 0,
+        "cross_attention_dim": c.context, "use_linear_projection": c.linear,
     }
-    if c.vector and text:  # the pooled text, and after it numbers as sinusoids: six, of the refiner five
-        each = (c.vector - text[-1].projection) // (6 if len(text) > 1 else 5)
-        config |= {"addition_embed_type": "text_time", "addition_time_embed_dim": each}
-        config |= {"projection_class_embeddings_input_dim": c.vector}
-    return config
+    if not (c.vector and model.text):
+        return config
+    each = (c.vector - model.text[-1].projection) // (6 if len(model.text) > 1 else 5)  # numbers after pooled text
+    added = {"addition_embed_type": "text_time", "addition_time_embed_dim": each}
+    return config | added | {"projection_class_embeddings_input_dim": c.vector}
 
 
-def _vae(c: VAEConfig) -> dict[str, Any]:
-    levels = len(c.channels)
+def _vae(c: VAEConfig, _: Description) -> dict[str, Any]:
     return {
-        "_class_name": "AutoencoderKL", "act_fn": "silu", "in_channels": 3, "out_channels": 3,
-        "block_out_channels": c.channels, "layers_per_block": c.blocks, "latent_channels": c.latent_channels,
-        "down_block_types": ["DownEncoderBlock2D"] * levels, "up_block_types": ["UpDecoderBlock2D"] * levels,
-        "norm_num_groups": c.groups, "scaling_factor": c.scale,
+        "_class_name": "AutoencoderKL", "in_channels": 3, "out_channels": 3, "latent_channels": c.latent_channels,
+        "block_out_channels": c.channels, "layers_per_block": c.blocks,
+        "down_block_types": ["DownEncoderBlock2D"] * len(c.channels),
+        "up_block_types": ["UpDecoderBlock2D"] * len(c.channels),
     }
 
 
-def _text(c: CLIPTextConfig, layers: int) -> dict[str, Any]:
+def _text(c: CLIPTextConfig, model: Description) -> dict[str, Any]:
     return {
         "model_type": "clip_text_model", "hidden_size": c.width, "intermediate_size": 4 * c.width,
-        "num_hidden_layers": layers, "num_attention_heads": c.heads, "hidden_act": c.activation,
-        "projection_dim": c.projection or c.width, "vocab_size": c.vocabulary, "layer_norm_eps": 1e-5,
-        "max_position_embeddings": c.context, "bos_token_id": c.end_token - 1, "eos_token_id": c.end_token,
+        "num_hidden_layers": c.layers - model.unused_layers, "projection_dim": c.projection or c.width,
+        "vocab_size": c.vocabulary, "max_position_embeddings": c.context, "bos_token_id": c.end_token - 1,
     }
+
+
+SHOWN: dict[type, Any] = {UNetConfig: _unet, VAEConfig: _vae, CLIPTextConfig: _text}  # what shapes show
 
 
 def _tokenizer(c: CLIPTextConfig) -> dict[str, Any]:

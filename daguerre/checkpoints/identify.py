@@ -10,31 +10,16 @@ from ..models.clip import CLIPTextConfig
 from ..models.unet import SD2, UNetConfig
 from ..models.vae import SDXL, VAEConfig
 from .layout import Part
-from .settings import COUNT, Settings, complete, one_of, settings_of
-from .tables import Config, infer, table
+from .settings import COUNT, FOLDERS, Settings, complete, one_of, settings_of
+from .tables import KEYS, Config, infer, shapes, table
 
 OLD, NEW = "cond_stage_model.", "conditioner.embedders."
-PLACES = {  # the prefixes, in the order of a pipeline's text encoders
-    "unet": ("model.diffusion_model.", "diffusion_model.", "unet/", ""),
-    "vae": ("first_stage_model.", "vae/", ""),
-    "text": (
-        *(f"{OLD}transformer.", f"{OLD}model.", f"{NEW}0.transformer.", f"{NEW}0.model.", f"{NEW}1.model."),
-        *("text_encoder/", "text_encoder_2/", ""),
-    ),
+TEXTS = f"{OLD}transformer.", f"{OLD}model.", f"{NEW}0.transformer.", f"{NEW}0.model.", f"{NEW}1.model."
+PLACES = {  # a parameter that only this network has, and the prefixes, in the order of a pipeline's text encoders
+    "unet": ("conv_out.weight", ("model.diffusion_model.", "diffusion_model.", "unet/", "")),
+    "vae": ("decoder.mid.1.q.weight", ("first_stage_model.", "vae/", "")),
+    "text": ("token.weight", (*TEXTS, "text_encoder/", "text_encoder_2/", "")),
 }
-PROBES = {
-    "unet": {"ldm": "out.2.weight", "diffusers": "conv_out.weight"},
-    "vae": {
-        "ldm": "decoder.mid.attn_1.q.weight",
-        "diffusers": "decoder.mid_block.attentions.0.to_q.weight",
-        "diffusers_old": "decoder.mid_block.attentions.0.query.weight",
-    },
-    "text": {
-        "hf": "text_model.embeddings.token_embedding.weight",
-        "hf_bare": "embeddings.token_embedding.weight",
-        "openclip": "positional_embedding",
-    },
-}  # a tensor that every network of this kind has in this layout, and no other has
 AVERAGE = Part("unet", "ldm", "model_ema.diffusion_model", flat=True)
 IGNORED = {
     r"model\.diffusion_model\..*": "the weights whose moving average is taken",
@@ -72,9 +57,8 @@ class Description:
     @property
     def folders(self) -> dict[str, str]:
         """By part, what diffusers calls it; the refiner has the second of SDXL's text encoders only."""
-        second = bool(self.unet and self.unet.vector and len(self.text) == 1)
-        text = "text_encoder_2" if second else "text_encoder"
-        return {"unet": "unet", "vae": "vae", "text": text, "text2": "text_encoder_2"}
+        second = self.unet and self.unet.vector and len(self.text) == 1
+        return {**FOLDERS, "text": FOLDERS["text2" if second else "text"]}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,13 +79,14 @@ def identify(checkpoint: Checkpoint, *, weights: Literal["auto", "ema"] = "auto"
         if isinstance(config, VAEConfig) and "unet" in configs and configs["unet"].vector:
             config = replace(config, scale=SDXL.scale)
         configs[part.name] = complete(checkpoint, part, config)
-    unet, text = configs.get("unet"), tuple(configs[name] for name in ("text", "text2") if name in configs)
-    absent = {"unet": "U-Net", "vae": "VAE", "text": "text encoder"}
+    unet, text = configs.get("unet"), tuple(config for name, config in configs.items() if "text" in name)
+    absent = {"unet": "U-Net", "vae": "VAE", "text": "text encoder"}.items()
     layouts = [part.layout for part in parts]
     prediction, zero_snr, why = _prediction(checkpoint, parts[0], unet)
-    missing, extra, ignored = _account(checkpoint, parts, configs)
+    needed = {source.key for part in parts for source in table(part, configs[part.name]).values()}
+    spare = {key: _spare(key, averaged=AVERAGE in parts) for key in sorted(checkpoint.tensors.keys() - needed)}
     return Identity(
-        family=_family(checkpoint, unet, len(text), "vae" if "vae" in configs else "text"),
+        family=_family(checkpoint, unet, len(text)) if unet else parts[0].name,
         prediction=prediction,
         zero_snr=zero_snr,
         unet=unet,
@@ -110,10 +95,10 @@ def identify(checkpoint: Checkpoint, *, weights: Literal["auto", "ema"] = "auto"
         unused_layers=_unused(checkpoint, parts[-1], text[0]) if unet and len(text) == 1 else 0,
         layout=next((name[:9] for name in layouts if name.startswith(("ldm", "diffusers"))), layouts[0]),
         parts=parts,
-        missing=missing,
-        extra=extra,
-        ignored=ignored,
-        notes=(*checkpoint.notes, *why, *(f"it has no {absent[name]}" for name in absent if name not in configs)),
+        missing=tuple(sorted(needed - checkpoint.tensors.keys())),
+        extra=tuple(key for key, why in spare.items() if not why),
+        ignored={key: why for key, why in spare.items() if why},
+        notes=(*checkpoint.notes, *why, *(f"it has no {what}" for name, what in absent if name not in configs)),
     )
 
 
@@ -128,10 +113,10 @@ def structure(unet: UNetConfig, texts: int | None) -> str:
 
 def _find(checkpoint: Checkpoint, weights: str) -> tuple[Part, ...]:
     found: dict[str, list[Part]] = {}
-    for name, prefixes in PLACES.items():
-        places = (Part(name, layout, prefix) for prefix in prefixes for layout in PROBES[name])
-        found[name] = [p for p in places if p.key(PROBES[name][p.layout]) in checkpoint.tensors]
-    average = AVERAGE.key(PROBES["unet"]["ldm"]) in checkpoint.tensors
+    for name, (probe, prefixes) in PLACES.items():
+        places = (Part(name, layout, prefix) for prefix in prefixes for layout in KEYS[name].RULES)
+        found[name] = [part for part in places if shapes(checkpoint, part).has(probe)]
+    average = shapes(checkpoint, AVERAGE).has(PLACES["unet"][0])
     if weights == "ema" and not average:
         remedy = "Load its plain weights"
         raise CheckpointError(checkpoint.path, "there is no moving average of the weights in it", remedy=remedy)
@@ -145,9 +130,7 @@ def _find(checkpoint: Checkpoint, weights: str) -> tuple[Part, ...]:
     return parts
 
 
-def _family(checkpoint: Checkpoint, unet: UNetConfig | None, texts: int, lone: str) -> str:
-    if unet is None:
-        return lone
+def _family(checkpoint: Checkpoint, unet: UNetConfig, texts: int) -> str:
     if unet.channels_in - unet.channels_out not in EXTRA_CHANNELS:
         reason = f"its U-Net takes {unet.channels_in} channels; models that take 4, 8 or 9 are known"
         raise CheckpointError(checkpoint.path, reason)
@@ -190,15 +173,7 @@ def _unused(checkpoint: Checkpoint, part: Part, text: CLIPTextConfig) -> int:
     return text.layers - used
 
 
-def _account(
-    checkpoint: Checkpoint, parts: tuple[Part, ...], configs: Mapping[str, Config]
-) -> tuple[tuple[str, ...], tuple[str, ...], dict[str, str]]:
-    """The keys that are missing, those that nothing here knows, and those not needed, with the reason."""
-    needed = {source.key for part in parts for source in table(part, configs[part.name]).values()}
-    ignored = {}
-    for key in sorted(checkpoint.tensors.keys() - needed):
-        why = next((why for pattern, why in IGNORED.items() if re.fullmatch(pattern, key)), "")
-        if why and (AVERAGE in parts or not key.startswith("model.")):
-            ignored[key] = why
-    extra = tuple(sorted(checkpoint.tensors.keys() - needed - ignored.keys()))
-    return tuple(sorted(needed - checkpoint.tensors.keys())), extra, ignored
+def _spare(key: str, *, averaged: bool) -> str:
+    """Why no network needs this tensor; empty if nothing here knows it."""
+    known = averaged or not key.startswith("model.")
+    return next((why for pattern, why in IGNORED.items() if known and re.fullmatch(pattern, key)), "")

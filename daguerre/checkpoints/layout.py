@@ -1,6 +1,8 @@
 """The two ends of a key table: where a network is in a file, and where each of its parameters comes from."""
 
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from itertools import product
 from typing import Literal, NamedTuple
 
 import torch
@@ -14,11 +16,30 @@ MOST = 128  # blocks of one kind; no real model comes near, and a file must not 
 
 
 class Rule(NamedTuple):
-    """One row of a key table: a native module or parameter and its path in a layout; `*`: block index."""
+    """Where a layout has a native module or parameter; `{}` fields, in both, are numbers of levels and blocks."""
 
-    native: str
-    foreign: str
+    path: str
     reshape: Reshape = "same"
+
+
+Row = tuple[str, ...]  # a native name, then that in each layout; the last one is also that of the layouts after it
+Rules = Mapping[str, Rule]  # by native module or parameter
+
+
+def rules(column: int, *tables: tuple[Iterable[Row], Iterable[Row], Reshape]) -> dict[str, Rule]:
+    """Of each table, every row at every place, in the layout of this column."""
+    found = {}
+    for places, rows, reshape in tables:
+        for place, row in product(places, rows):
+            path = f"{place[: column + 1][-1]}.{row[: column + 1][-1]}".rstrip(".")
+            found[f"{place[0]}.{row[0]}".rstrip(".")] = Rule(path, reshape)
+    return found
+
+
+def rule_of(rules: Rules, name: str) -> Rule:
+    """A parameter's own rule, or its module's with the parameter's last name."""
+    module, leaf = name.rsplit(".", 1)
+    return rules[name] if name in rules else Rule(f"{rules[module].path}.{leaf}", rules[module].reshape)
 
 
 class Source(NamedTuple):
@@ -29,9 +50,8 @@ class Source(NamedTuple):
     reshape: Reshape
 
     def accepts(self, shape: tuple[int, ...]) -> bool:
-        if self.reshape == "squeeze_1x1" and shape == self.shape:
-            return True  # linear layers where the layout has 1x1 convolutions: both are about
-        return shape == self.stored
+        """Linear layers where the layout has 1x1 convolutions: both are about."""
+        return shape == self.stored or (self.reshape == "squeeze_1x1" and shape == self.shape)
 
     @property
     def stored(self) -> tuple[int, ...]:
@@ -49,10 +69,8 @@ class Source(NamedTuple):
 
     def to_stored(self, native: list[Tensor]) -> Tensor:
         """The tensor of the file, of the one or three native parameters that it holds."""
-        if self.reshape == "transpose":
-            return native[0].T.contiguous()
         joined = torch.cat(native) if len(native) > 1 else native[0]
-        return joined.reshape(self.stored).contiguous()
+        return (joined.T if self.reshape == "transpose" else joined.reshape(self.stored)).contiguous()
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,36 +86,39 @@ class Part:
         return self.prefix + (path.replace(".", "") if self.flat else path)
 
 
+@dataclass(frozen=True)
 class Shapes:
-    """The shapes of one network's tensors, by their names within the layout."""
+    """The shapes of one network's tensors, by native names whose `{}` fields are given beside them."""
 
-    def __init__(self, checkpoint: Checkpoint, part: Part):
-        self.checkpoint, self.part = checkpoint, part
+    checkpoint: Checkpoint
+    part: Part
+    rules: Rules
 
-    def __contains__(self, path: str) -> bool:
-        return self.part.key(path) in self.checkpoint.tensors
+    def key(self, name: str, numbers: Mapping[str, int]) -> str:
+        return self.part.key(rule_of(self.rules, name).path.format_map(numbers))
 
-    def find(self, path: str, *dims: int) -> tuple[int, ...]:
-        key = self.part.key(path)
-        info = self.checkpoint.tensors.get(key)
-        if info is None:
-            reason = f"this tensor, which tells what kind of {self.part.name} it is, is missing"
-            raise CheckpointError(self.checkpoint.path, reason, key=key, remedy="Get the whole file again")
-        if len(info.shape) not in dims or 0 in info.shape:
-            expected = " or ".join(map(str, dims))
-            reason = f"the shape should have {expected} dimensions, none of them 0, and is {list(info.shape)}"
-            raise CheckpointError(self.checkpoint.path, reason, key=key)
-        return info.shape
+    def has(self, name: str, **numbers: int) -> bool:
+        return self.key(name, numbers) in self.checkpoint.tensors
 
-    def count(self, template: str, start: int = 0) -> int:
-        """How many keys there are when `*` in the template counts up from `start`."""
-        n = start
-        while template.replace("*", str(n)) in self:
+    def find(self, name: str, *dims: int, **numbers: int) -> tuple[int, ...]:
+        key = self.key(name, numbers)
+        info, expected = self.checkpoint.tensors.get(key), " or ".join(map(str, dims))
+        if info and len(info.shape) in dims and 0 not in info.shape:
+            return info.shape
+        fault = (
+            f"should have {expected} dimensions, none of them 0, and is {list(info.shape)}" if info else "is missing"
+        )
+        reason = f"this tensor, which tells what kind of {self.part.name} it is, {fault}"
+        raise CheckpointError(self.checkpoint.path, reason, key=key, remedy="Get the whole file again")
+
+    def count(self, name: str, nth: Callable[[int], Mapping[str, int]], **numbers: int) -> int:
+        """How many of these tensors there are one after the other; `nth`: the `{}` fields of one of them, from 0."""
+        n = 0
+        while self.has(name, **numbers, **nth(n)):
             n += 1
-            if n - start > MOST:
-                where = self.part.key(template)
-                raise CheckpointError(self.checkpoint.path, f"more than {MOST} blocks", key=where)
-        return n - start
+            if n > MOST:
+                raise CheckpointError(self.checkpoint.path, f"more than {MOST} blocks", key=self.key(name, nth(0)))
+        return n
 
     def expect(self, tensors: int) -> None:
         """Refuses a structure that needs more tensors than there are, before a network is built from it."""

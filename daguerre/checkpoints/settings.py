@@ -1,9 +1,8 @@
 """What shapes do not show: the JSON files of a diffusers folder, which our single files carry too, checked."""
 
-import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..files.checkpoint import Checkpoint, CheckpointError
 from ..models.clip import CLIPTextConfig
@@ -14,8 +13,8 @@ from .tables import Config
 
 Kind = tuple[str, Callable[[Any], object]]  # what a value should be, and whether it is
 COUNT: Kind = ("a positive integer", lambda value: type(value) is int and 0 < value < 1 << 31)
-SCALE: Kind = ("a positive number", lambda value: type(value) in (int, float) and 0 < value < math.inf)
-SECTIONS = {"unet": "unet", "vae": "vae", "text": "text_encoder", "text2": "text_encoder_2"}
+SCALE: Kind = ("a positive number", lambda value: type(value) in (int, float) and 0 < value < 1e38)
+FOLDERS = {"unet": "unet", "vae": "vae", "text": "text_encoder", "text2": "text_encoder_2"}
 
 
 def one_of(*options: Any) -> Kind:
@@ -29,14 +28,24 @@ FIXED: dict[type, dict[str, Any]] = {
     VAEConfig: {"act_fn": "silu"},
     CLIPTextConfig: {"layer_norm_eps": 1e-5},
 }
+# What differs: the config's field, and what it may be.
+STATED: dict[type, dict[str, tuple[str, Kind]]] = {
+    UNetConfig: {"norm_num_groups": ("groups", COUNT)},
+    VAEConfig: {"norm_num_groups": ("groups", COUNT), "scaling_factor": ("scale", SCALE)},
+    CLIPTextConfig: {"num_attention_heads": ("heads", COUNT), "eos_token_id": ("end_token", COUNT),
+                     "hidden_act": ("activation", one_of("gelu", "quick_gelu"))},
+}  # fmt: skip
 
 
-class Settings:
+class Settings(NamedTuple):
     """One JSON object of a checkpoint, empty if there is none. An absent or null field has its default."""
 
-    def __init__(self, checkpoint: Checkpoint, section: str):
-        self.checkpoint, self.section = checkpoint, section
-        self.values = checkpoint.configs.get(section, {})
+    checkpoint: Checkpoint
+    section: str
+
+    @property
+    def values(self) -> Mapping[str, Any]:
+        return self.checkpoint.configs.get(self.section, {})
 
     def wrong(self, name: str, expected: str) -> CheckpointError:
         reason, remedy = f"should be {expected}, not {self.values.get(name)!r:.60}", "Correct it or remove it"
@@ -50,10 +59,10 @@ class Settings:
 
 
 def settings_of(checkpoint: Checkpoint, part: Part) -> Settings:
-    section = part.prefix.rstrip("/") if part.prefix.endswith("/") or not part.prefix else SECTIONS[part.name]
-    if section == "text_encoder" and section not in checkpoint.configs and not part.prefix.endswith("/"):
-        section = "text_encoder_2"  # the refiner's only one
-    return Settings(checkpoint, section)
+    if part.prefix.endswith("/") or not part.prefix:
+        return Settings(checkpoint, part.prefix.rstrip("/"))
+    refiner = part.name == "text" and "text_encoder" not in checkpoint.configs  # it has the second encoder only
+    return Settings(checkpoint, FOLDERS["text2" if refiner else part.name])
 
 
 def complete(checkpoint: Checkpoint, part: Part, config: Config) -> Config:
@@ -61,33 +70,27 @@ def complete(checkpoint: Checkpoint, part: Part, config: Config) -> Config:
     stated = settings_of(checkpoint, part)
     for name, value in FIXED[type(config)].items():
         stated.get(name, value, one_of(value))
-    if isinstance(config, CLIPTextConfig):
-        heads = stated.get("num_attention_heads", config.heads, COUNT)
-        activation = stated.get("hidden_act", config.activation, one_of("gelu", "quick_gelu"))
-        end = stated.get("eos_token_id", config.end_token, COUNT)
-        end = end if 2 < end < config.vocabulary else config.end_token  # configs of before 2023 say 2
-        _divides(stated, "attention heads", heads, {config.width})
-        return replace(config, heads=heads, activation=activation, end_token=end)
-    groups = stated.get("norm_num_groups", config.groups, COUNT)
-    _divides(stated, "groups", groups, set(config.channels))
-    if isinstance(config, VAEConfig):
-        return replace(config, groups=groups, scale=float(stated.get("scaling_factor", config.scale, SCALE)))
-    config = _heads(replace(config, groups=groups), stated)
-    what = "attention heads" if config.heads else "features of an attention head"
-    _divides(stated, what, config.heads or config.head_width, _attending(config))
+    fields = STATED[type(config)].items()
+    found = {field: stated.get(name, getattr(config, field), kind) for name, (field, kind) in fields}
+    if isinstance(config, CLIPTextConfig) and not 2 < found["end_token"] < config.vocabulary:
+        del found["end_token"]  # configs of before 2023 say 2
+    config = replace(config, **found)
+    config = _heads(config, stated) if isinstance(config, UNetConfig) else config
+    heads = ("heads", "attention heads") if getattr(config, "heads", 0) else ("head_width", "features of a head")
+    parted = (("groups", "groups"), getattr(config, "channels", ())), (heads, _attending(config))
+    for (field, what), widths in parted:
+        if uneven := [width for width in widths if width % getattr(config, field, 1)]:
+            reason = f"{getattr(config, field)} {what} do not divide {uneven[0]} channels"
+            raise CheckpointError(checkpoint.path, reason, key=stated.section, remedy="Correct its settings")
     return config
 
 
-def _attending(c: UNetConfig) -> set[int]:
-    """The widths at which there is attention."""
+def _attending(c: Config) -> set[int]:
+    """The widths that are parted into heads."""
+    if not isinstance(c, UNetConfig):
+        return {c.width} if isinstance(c, CLIPTextConfig) else set()
     depths = (*c.depth[:-1], c.depth[-1] or c.mid_depth)
     return {width for width, depth in zip(c.channels, depths, strict=True) if depth}
-
-
-def _divides(stated: Settings, what: str, number: int, widths: set[int]) -> None:
-    if uneven := [width for width in widths if width % number]:
-        reason, remedy = f"{number} {what} do not divide {uneven[0]} channels", "Correct its settings"
-        raise CheckpointError(stated.checkpoint.path, reason, key=stated.section, remedy=remedy)
 
 
 def _heads(c: UNetConfig, stated: Settings) -> UNetConfig:
@@ -100,9 +103,9 @@ def _heads(c: UNetConfig, stated: Settings) -> UNetConfig:
         return replace(c, heads=stated.get(name, 8, COUNT))
     if len(heads) == len(c.channels) and all(map(COUNT[1], heads)):
         each = {width: n for width, n in zip(c.channels, heads, strict=True) if width in _attending(c)}
-        widths = {width / n for width, n in each.items()}
-        if len(widths) == 1:
-            return replace(c, heads=0, head_width=int(widths.pop()))
-        if len(set(each.values())) == 1:
-            return replace(c, heads=heads[-1])
+        widths, numbers = {width / n for width, n in each.items()}, set(each.values())
+        if len(widths) == 1 and (width := widths.pop()).is_integer():
+            return replace(c, heads=0, head_width=int(width))
+        if len(numbers) == 1:
+            return replace(c, heads=numbers.pop())
     raise stated.wrong(name, f"{len(c.channels)} numbers of heads, all alike or all of one width")

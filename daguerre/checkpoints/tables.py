@@ -13,11 +13,11 @@ from ..models.clip import CLIPText, CLIPTextConfig
 from ..models.unet import UNet, UNetConfig
 from ..models.vae import VAE, VAEConfig
 from .keys import clip, unet, vae
-from .layout import THIRD, Part, Shapes, Source
+from .layout import THIRD, Part, Rule, Shapes, Source, rule_of
 
 Config = UNetConfig | VAEConfig | CLIPTextConfig
-NETWORKS: dict[type, Any] = {UNetConfig: (UNet, unet), VAEConfig: (VAE, vae), CLIPTextConfig: (CLIPText, clip)}
-KEYS = {"unet": unet, "vae": vae, "text": clip, "text2": clip}
+NETWORKS: dict[type, Any] = {UNetConfig: UNet, VAEConfig: VAE, CLIPTextConfig: CLIPText}
+KEYS: dict[str, Any] = {"unet": unet, "vae": vae, "text": clip, "text2": clip}
 
 
 class _WithoutValues(TorchFunctionMode):
@@ -31,25 +31,30 @@ class _WithoutValues(TorchFunctionMode):
 def blank(config: Config) -> nn.Module:
     """The config's network without memory, for `load_state_dict(read_component(...), assign=True)`."""
     with torch.device("meta"), _WithoutValues():
-        module: nn.Module = NETWORKS[type(config)][0](config)
+        module: nn.Module = NETWORKS[type(config)](config)
     return module
+
+
+def shapes(checkpoint: Checkpoint, part: Part) -> Shapes:
+    return Shapes(checkpoint, part, KEYS[part.name].RULES[part.layout])
 
 
 def infer(checkpoint: Checkpoint, part: Part) -> Config:
     """The network's config as far as shapes show it."""
-    config: Config = KEYS[part.name].infer(Shapes(checkpoint, part), part.layout)
+    config: Config = KEYS[part.name].infer(shapes(checkpoint, part))
     return config
 
 
 @lru_cache(maxsize=8)
 def table(part: Part, config: Config) -> Mapping[str, Source]:
     """Native parameter -> its source, for every parameter of the network."""
-    rules = {rule.native: rule for rule in NETWORKS[type(config)][1].rules(config, part.layout)}
-    sources = {}
+    keys, rules, sources = KEYS[part.name], dict[str, Rule](), {}
+    for n in keys.numbers(config):
+        rules |= {
+            name.format_map(n): Rule(path.format_map(n), how) for name, (path, how) in keys.RULES[part.layout].items()
+        }
     for name, parameter in blank(config).state_dict().items():
-        module, leaf = name.rsplit(".", 1)
-        _, path, reshape = rules[name if name in rules else module]
-        key = part.key(path if name in rules else f"{path}.{leaf}")
+        path, reshape = rule_of(rules, name)
         whole = parameter.ndim == 1 and reshape not in THIRD  # a bias has nothing to squeeze or transpose
-        sources[name] = Source(key, tuple(parameter.shape), "same" if whole else reshape)
+        sources[name] = Source(part.key(path), tuple(parameter.shape), "same" if whole else reshape)
     return sources

@@ -19,6 +19,7 @@ from .layout import Part
 from .tables import Config, table
 
 State = Mapping[str, Tensor]  # native parameter -> values
+Files = Mapping[str, bytes]  # name -> content
 PREFIXES = {"unet": "model.diffusion_model.", "vae": "first_stage_model."}
 
 
@@ -35,9 +36,8 @@ def write_ldm(
         config, part = model.configs[name], Part(name, "ldm", PREFIXES.get(name, ""))
         if isinstance(config, CLIPTextConfig):  # of the encoders in use, OpenCLIP's are those with plain GELU
             root = f"conditioner.embedders.{int(name == 'text2')}" if large else "cond_stage_model"
-            openclip = config.activation == "gelu"
-            place = f"{root}.model." if openclip else f"{root}.transformer."
-            part = Part(name, "openclip" if openclip else "hf", place)
+            layout, place = ("openclip", "model") if config.activation == "gelu" else ("hf", "transformer")
+            part = Part(name, layout, f"{root}.{place}.")
         tensors |= _stored(path, part, config, state)
     marks = {"v_pred": large and model.prediction == "v", "ztsnr": large and model.zero_snr}
     tensors |= {mark: torch.empty(0) for mark, holds in marks.items() if holds}  # as other programs know them
@@ -46,10 +46,7 @@ def write_ldm(
 
 
 def write_diffusers(
-    folder: Path,
-    components: Mapping[str, State],
-    model: Description,
-    tokenizer_files: Mapping[str, bytes] | None = None,
+    folder: Path, components: Mapping[str, State], model: Description, tokenizer_files: Files | None = None
 ) -> None:
     """A new folder for diffusers' `from_pretrained`. `tokenizer_files`: CLIP's vocabulary, by file name."""
     if folder.exists():
@@ -73,13 +70,11 @@ def write_diffusers(
 
 def _stored(path: Path, part: Part, config: Config, state: State) -> dict[str, Tensor]:
     """The network's tensors by their names and in their shapes in the file."""
-    sources, holders = table(part, config), defaultdict[str, list[str]](list)
+    sources, holders = table(part, config), defaultdict[str, list[Tensor]](list)
     for name in sources.keys() | state.keys():
         if name not in sources or name not in state or tuple(state[name].shape) != sources[name].shape:
             raise CheckpointError(path, f"not written: this is no state of {config}", key=name)
     for name, source in sources.items():
-        holders[source.key].append(name)
-    return {
-        key: sources[names[0]].to_stored([state[name].detach().cpu() for name in names])
-        for key, names in holders.items()
-    }
+        holders[source.key].append(state[name].detach().cpu())
+    held = {source.key: source for source in sources.values()}
+    return {key: held[key].to_stored(tensors) for key, tensors in holders.items()}
