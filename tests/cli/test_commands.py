@@ -47,6 +47,11 @@ def size(path):
         return picture.size
 
 
+def pixels(path):
+    with Image.open(path) as picture:
+        return picture.tobytes()
+
+
 SMALL = ("--steps", 2, "--size", "64x64", "--seed", 5, "--device", "cpu", "--dtype", "float32")
 
 
@@ -152,13 +157,14 @@ def test_inspect_and_convert_there_and_back(run, model, tmp_path):
     run("checkpoint", "convert", tmp_path / "folder", tmp_path / "back.safetensors", "--layout", "ldm")
     assert (tmp_path / "folder" / "model_index.json").is_file()
     drawn = [
-        json.loads(run("generate", "a red apple", "--model", m, *SMALL, "--json").stdout)["pixel_sha256"]
+        tmp_path / json.loads(run("generate", "a red apple", "--model", m, *SMALL, "--json").stdout)["path"]
         for m in (model, tmp_path / "folder", tmp_path / "back.safetensors")
     ]
-    assert len(set(drawn)) == 1
-    assert (
-        "exists already" in run("checkpoint", "convert", model, tmp_path / "folder", "--layout", "ldm", code=2).stderr
-    )
+    first, *others = (pixels(path) for path in drawn)
+    # Mapped weights lie at other places in memory, where matrix products may round otherwise.
+    assert all(abs(a - b) <= 1 for other in others for a, b in zip(first, other, strict=True))
+    done = run("checkpoint", "convert", model, tmp_path / "folder", "--layout", "ldm", code=2)
+    assert "exists already" in done.stderr
 
 
 def test_models_list(run, model):
