@@ -1,7 +1,7 @@
 """What a user can ask for. The command line, the record inside a picture and the library share these types."""
 
-from dataclasses import dataclass, fields
-from typing import Any, Literal, Self, get_args
+from dataclasses import dataclass
+from typing import Literal, get_args
 
 RANDOM_SEED = -1
 MAX_SEED = 2**32 - 1
@@ -61,13 +61,3 @@ class TextToImage:
         start, end = self.guidance_interval
         if not 0 <= start <= end <= 1:
             raise RequestError(f"guidance_interval is {start, end}; it must be two shares with 0 <= start <= end <= 1")
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> Self:
-        """A request from its JSON form; refuses unknown fields by name."""
-        known = {f.name for f in fields(cls)}
-        if unknown := sorted(set(values) - known):
-            raise RequestError(f"unknown field {unknown[0]!r}; the fields are {', '.join(sorted(known))}")
-        if "guidance_interval" in values:
-            values = {**values, "guidance_interval": tuple(values["guidance_interval"])}
-        return cls(**values)

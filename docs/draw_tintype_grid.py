@@ -1,5 +1,6 @@
 """Draws docs/tintype-grid.png: the 64 prompts below with tintype, seed 1 for each, in this order, none left out."""
 
+import textwrap
 from dataclasses import replace
 from pathlib import Path
 
@@ -52,7 +53,7 @@ def draw() -> Image.Image:
         for event in daguerre.text_to_image(model, replace(model.defaults, prompt=prompt, seed=1)):
             if isinstance(event, daguerre.Picture):
                 sheet.paste(event.image, (x, y))
-        pen.multiline_text((x + 4, y + SIZE), prompt.replace(", ", ",\n"), "#555555", font, spacing=0)
+        pen.multiline_text((x + 4, y + SIZE), textwrap.fill(prompt, 21), "#555555", font, spacing=0)
     return sheet
 
 

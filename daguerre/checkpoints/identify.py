@@ -5,6 +5,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+import torch
+from torch import Tensor
+
 from ..files.checkpoint import Checkpoint, CheckpointError
 from ..models.clip import CLIPTextConfig
 from ..models.unet import SD2, UNetConfig
@@ -33,6 +36,7 @@ IGNORED = {
 }
 EXTRA_CHANNELS = {0: "", 5: "-inpaint", 4: "-edit"}  # mask and masked latents; the picture to edit
 DERIVED = r"(?!sd|vae|text)[a-z0-9-]{1,32}"  # a model that is built like one of ours and used in its own way
+FLOATS = torch.float16, torch.bfloat16, torch.float32, torch.float64
 V_STATISTIC = "output_blocks.11.1.transformer_blocks.0.norm1.bias"
 
 
@@ -177,3 +181,28 @@ def _spare(key: str, *, averaged: bool) -> str:
     """Why no network needs this tensor; empty if nothing here knows it."""
     known = averaged or not key.startswith("model.")
     return next((why for pattern, why in IGNORED.items() if known and re.fullmatch(pattern, key)), "")
+
+
+def read_component(checkpoint: Checkpoint, identity: Identity, name: str) -> dict[str, Tensor]:
+    """The native state dict of the part `unet`, `vae`, `text` or `text2`: views in the file's own dtype.
+
+    Meant for `module.load_state_dict(..., assign=True)`, which then makes no copy of the weights either.
+    """
+    part = next((part for part in identity.parts if part.name == name), None)
+    if part is None:
+        raise CheckpointError(checkpoint.path, f"there is no {name} in it", remedy="Name a file that has one")
+    state = {}
+    for parameter, source in table(part, identity.configs[name]).items():
+        info, fault = checkpoint.tensors.get(source.key), ""
+        if info is None:
+            fault = "the tensor is missing"
+        elif not source.accepts(info.shape):
+            fault = f"the shape is {list(info.shape)}"
+        elif info.dtype not in FLOATS:
+            fault = f"the numbers are of type {str(info.dtype).removeprefix('torch.')}"
+        if fault:
+            expected = f"expected {list(source.stored)} of float16, bfloat16 or float32"
+            remedy = "Get the whole file again, or one that is not quantized"
+            raise CheckpointError(checkpoint.path, f"{fault}; {expected}", key=source.key, remedy=remedy)
+        state[parameter] = source.to_native(checkpoint.tensor(source.key))
+    return state

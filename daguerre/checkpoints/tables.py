@@ -6,12 +6,12 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.overrides import TorchFunctionMode
 
 from ..files.checkpoint import Checkpoint
 from ..models.clip import CLIPText, CLIPTextConfig
 from ..models.unet import UNet, UNetConfig
 from ..models.vae import VAE, VAEConfig
+from ..runtime.offload import WithoutInitialValues
 from .keys import clip, unet, vae
 from .layout import THIRD, Part, Rule, Shapes, Source, rule_of
 
@@ -20,17 +20,9 @@ NETWORKS: dict[type, Any] = {UNetConfig: UNet, VAEConfig: VAE, CLIPTextConfig: C
 KEYS: dict[str, Any] = {"unet": unet, "vae": vae, "text": clip, "text2": clip}
 
 
-class _WithoutValues(TorchFunctionMode):
-    """No initial values: on the meta device, drawing them would import a compiler, which takes seconds."""
-
-    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        initial = getattr(function, "__module__", "") == "torch.nn.init"
-        return None if initial else function(*args, **(kwargs or {}))
-
-
 def blank(config: Config) -> nn.Module:
     """The config's network without memory, for `load_state_dict(read_component(...), assign=True)`."""
-    with torch.device("meta"), _WithoutValues():
+    with torch.device("meta"), WithoutInitialValues():
         module: nn.Module = NETWORKS[type(config)](config)
     return module
 

@@ -119,11 +119,10 @@ def convert(
     """
     if target.exists():
         raise Failure(f"{target} exists already; name another target or remove it", UNUSABLE)
-    from ..checkpoints.components import read_component
-    from ..checkpoints.identify import identify
+    from ..checkpoints.identify import identify, read_component
     from ..checkpoints.writer import write_diffusers, write_ldm
     from ..files.reader import open_checkpoint
-    from ..text.tokenizer import tokenizer_files
+    from .vocabulary import tokenizer_files
 
     checkpoint = open_checkpoint(resolve(source))
     identity = identify(checkpoint, weights=weights)

@@ -1,8 +1,10 @@
 """The contract between networks and samplers: a Denoiser estimates the clean latents in noisy ones."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
+import torch
 from torch import Tensor
 
 
@@ -50,3 +52,25 @@ class Sampler(Protocol):
 def spread(value: Tensor, x: Tensor) -> Tensor:
     """A scalar, on any device, or per-picture values (B,), shaped to broadcast over x."""
     return value.reshape(-1, *[1] * (x.ndim - 1)) if value.ndim else value
+
+
+@dataclass(frozen=True)
+class VarianceExploding:
+    """Stable Diffusion in the scale of arXiv:2206.00364; sigma from 0 to 14.6."""
+
+    def alpha(self, sigma: Tensor) -> Tensor:
+        return torch.ones_like(sigma)
+
+
+@dataclass(frozen=True)
+class RectifiedFlow:
+    """arXiv:2209.03003; sigma from 0 to 1."""
+
+    def alpha(self, sigma: Tensor) -> Tensor:
+        return 1 - sigma
+
+
+def renewal(process: Process, a: Tensor, b: Tensor, eta: float) -> tuple[Tensor, Tensor]:
+    """Old and new noise (down, up) to make up level b after a, with b^2 in all: arXiv:2010.02502, eq. 16."""
+    up = eta * b * (1 - (b * process.alpha(a) / (a * process.alpha(b))) ** 2).sqrt()
+    return (b**2 - up**2).sqrt(), up

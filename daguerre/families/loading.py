@@ -8,8 +8,7 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import nn
 
-from ..checkpoints.components import read_component
-from ..checkpoints.identify import Identity, identify
+from ..checkpoints.identify import Identity, identify, read_component
 from ..checkpoints.tables import blank
 from ..diffusion.schedule import scaled_linear
 from ..files.checkpoint import Checkpoint, CheckpointError
@@ -18,8 +17,7 @@ from ..models.vae import SDXL
 from ..request import RequestError
 from ..runtime.device import pick_device
 from ..runtime.precision import pick_dtype
-from .catalog import FAMILIES
-from .family import Family
+from .catalog import FAMILIES, Family
 from .model import Model, Prediction
 
 Weights = Literal["auto", "ema"]
@@ -47,8 +45,7 @@ def load_model(
     source = _open(path, weights)
     vae_source = _open(vae) if vae else source
     configs = _configs(source, vae_source)
-    where = pick_device(device)
-    number = pick_dtype(where, dtype)
+    number = pick_dtype(where := pick_device(device), dtype)
     networks: dict[str, Any] = {part: blank(config).eval().requires_grad_(False) for part, config in configs.items()}
     model = Model(
         family=_family(source, family),
@@ -56,9 +53,9 @@ def load_model(
         vae=networks["vae"],
         text=tuple(networks[part] for part in ("text", "text2") if part in networks),
         prediction=prediction or source.identity.prediction,
-        name=name or _name(source.checkpoint.path),
+        name=name or source.checkpoint.name,
         sha256=source.checkpoint.sha256,
-        vae_name=_name(vae_source.checkpoint.path) if vae else "",
+        vae_name=vae_source.checkpoint.name if vae else "",
         vae_sha256=vae_source.checkpoint.sha256 if vae else "",
         levels=scaled_linear().zero_terminal() if source.identity.zero_snr else scaled_linear(),
         device=where,
@@ -82,10 +79,6 @@ def _open(path: Path | str, weights: Weights = "auto") -> _Source:
     return _Source(checkpoint, identify(checkpoint, weights=weights))
 
 
-def _name(path: Path) -> str:
-    return path.stem if path.is_file() else path.name
-
-
 def _configs(source: _Source, vae_source: _Source) -> dict[str, Any]:
     """By part; raises CheckpointError where one is missing."""
     own, vae = source.identity, vae_source.identity.vae
@@ -94,8 +87,9 @@ def _configs(source: _Source, vae_source: _Source) -> dict[str, Any]:
     if own.unet is None or vae is None or not own.text:
         found = {"U-Net": own.unet, "VAE": vae, "text encoder": own.text}
         lacking = " and no ".join(part for part, config in found.items() if not config)
-        remedy = "Name a whole model"
-        raise CheckpointError(source.checkpoint.path, f"not a whole model: it has no {lacking}", remedy=remedy)
+        raise CheckpointError(
+            source.checkpoint.path, f"not a whole model: it has no {lacking}", remedy="Name a whole one"
+        )
     # The U-Net was trained on latents of one scale; a lone VAE file does not tell it.
     scale = own.vae.scale if own.vae else SDXL.scale if own.unet.vector else vae.scale
     return {**own.configs, "vae": replace(vae, scale=scale)}

@@ -20,7 +20,7 @@ from ..runtime.offload import resident
 from ..runtime.precision import decode_checked
 from ..text.embed import Embedded, embed
 from ..text.tokenizer import Tokenizer
-from .family import Family
+from .catalog import Family
 
 Prediction = Literal["epsilon", "v"]
 CPU = torch.device("cpu")

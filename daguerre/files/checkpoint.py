@@ -48,6 +48,11 @@ class Checkpoint:
         return self.fetch(key)
 
     @property
+    def name(self) -> str:
+        """The file's or folder's, without what tells its kind."""
+        return self.path.stem if self.path.is_file() else self.path.name
+
+    @property
     def nbytes(self) -> int:
         return sum(info.nbytes for info in self.tensors.values())
 

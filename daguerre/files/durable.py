@@ -31,6 +31,8 @@ def durable_write(path: Path, write: Callable[[Path], None], *, overwrite: bool 
         write(target)
         inside = sorted(target.rglob("*"), reverse=True) if target.is_dir() else []
         for item in [*inside, target]:
+            if item.is_file():
+                item.chmod(0o666 & ~_umask())  # some writers make files that only their owner can read
             sync(item)
         if target.is_dir():
             _move_folder(target, path)
@@ -41,6 +43,12 @@ def durable_write(path: Path, write: Callable[[Path], None], *, overwrite: bool 
         sync(path.parent)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _umask() -> int:
+    mask = os.umask(0o022)
+    os.umask(mask)
+    return mask
 
 
 def _move_folder(source: Path, path: Path) -> None:

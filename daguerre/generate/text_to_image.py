@@ -9,11 +9,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ..diffusion.denoiser import Denoiser, NoiseSource, Step
+from ..diffusion.denoiser import Denoiser, NoiseSource, Step, VarianceExploding
 from ..diffusion.guidance import ClassifierFree, Interval, Rescaled
 from ..diffusion.noise import brownian, fresh, initial
 from ..diffusion.prediction import Epsilon, Velocity
-from ..diffusion.process import VarianceExploding
 from ..diffusion.samplers import Spec, find_sampler
 from ..diffusion.schedule import find_schedule
 from ..families.model import Model

@@ -1,6 +1,6 @@
-"""CLIP (arXiv:2103.00020): the text towers of Stable Diffusion, and a vision tower to train them against.
+"""CLIP (arXiv:2103.00020): the text towers of Stable Diffusion.
 
-Shape suffixes: B batch, T tokens or picture patches, D width, P width of the shared space, C H W picture.
+Shape suffixes: B batch, T tokens, D width, P width of the pooled text.
 """
 
 from dataclasses import dataclass
@@ -35,10 +35,9 @@ class TextStates(NamedTuple):
 
 
 class Layer(nn.Module):
-    def __init__(self, config: "CLIPTextConfig | CLIPVisionConfig", *, causal: bool):
+    def __init__(self, width: int, heads: int, activation: str, *, causal: bool = True):
         super().__init__()
-        self.heads, self.quick, self.causal = config.heads, config.activation == "quick_gelu", causal
-        width = config.width
+        self.heads, self.quick, self.causal = heads, activation == "quick_gelu", causal
         self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
         self.q, self.k, self.v, self.out = (nn.Linear(width, width) for _ in range(4))
         self.up, self.down = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
@@ -61,7 +60,7 @@ class CLIPText(nn.Module):
         self.config = config
         self.token = nn.Embedding(config.vocabulary, config.width)
         self.position = nn.Embedding(config.context, config.width)
-        self.layers = nn.ModuleList(Layer(config, causal=True) for _ in range(config.layers))
+        self.layers = nn.ModuleList(Layer(config.width, config.heads, config.activation) for _ in range(config.layers))
         self.norm = nn.LayerNorm(config.width)
         self.projection = nn.Linear(config.width, config.projection, bias=False) if config.projection else None
 
@@ -78,37 +77,3 @@ class CLIPText(nn.Module):
         end = (ids_BT == self.config.end_token).int().argmax(dim=-1)
         pooled = last[torch.arange(len(last), device=last.device), end]
         return TextStates(hidden, last, pooled if self.projection is None else self.projection(pooled))
-
-
-@dataclass(frozen=True, slots=True)
-class CLIPVisionConfig:
-    size: int = 224  # pixels, square
-    patch: int = 14
-    width: int = 1024
-    layers: int = 24
-    heads: int = 16
-    activation: Literal["gelu", "quick_gelu"] = "quick_gelu"
-    projection: int = 768
-
-
-class CLIPVision(nn.Module):
-    """Pictures (B, 3, size, size), normalized, to points (B, P) of the space that text and pictures share."""
-
-    def __init__(self, config: CLIPVisionConfig):
-        super().__init__()
-        self.config, width = config, config.width
-        self.patches = nn.Conv2d(3, width, config.patch, config.patch, bias=False)
-        self.summary = nn.Parameter(torch.zeros(width))
-        self.position = nn.Embedding((config.size // config.patch) ** 2 + 1, width)
-        self.norm_in, self.norm = nn.LayerNorm(width), nn.LayerNorm(width)
-        self.layers = nn.ModuleList(Layer(config, causal=False) for _ in range(config.layers))
-        self.projection = nn.Linear(width, config.projection, bias=False)
-
-    def forward(self, image_BCHW: Tensor) -> Tensor:
-        x_BTD = self.patches(image_BCHW).flatten(2).transpose(1, 2)
-        x_BTD = torch.cat([self.summary.expand(len(x_BTD), 1, -1), x_BTD], dim=1) + self.position.weight
-        x_BTD = self.norm_in(x_BTD)
-        for layer in self.layers:
-            x_BTD = layer(x_BTD)
-        y_BP: Tensor = self.projection(self.norm(x_BTD[:, 0]))
-        return y_BP

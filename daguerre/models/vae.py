@@ -27,8 +27,7 @@ class VAEConfig:
         return int(2 ** (len(self.channels) - 1))
 
 
-SD = VAEConfig()
-SDXL = VAEConfig(scale=0.13025)
+SD, SDXL = VAEConfig(), VAEConfig(scale=0.13025)
 
 
 class ResBlock(nn.Module):

@@ -12,7 +12,7 @@ from typing import Any, Self
 from PIL import Image
 
 from .. import __version__
-from ..request import TextToImage
+from ..request import RequestError, TextToImage
 
 LIBRARIES = ("torch", "numpy", "Pillow", "safetensors")
 # The fields beside the request that decide the pixels, weightiest first, and what a reader calls them.
@@ -97,7 +97,7 @@ class Record:
         if missing := sorted(set(types) - set(values)):
             raise RecordError(f"the record has no field {missing[0]!r}; it is damaged or was edited")
         try:
-            request = TextToImage.from_dict(values["request"])
+            request = _request(values["request"])
         except (TypeError, ValueError) as error:
             raise RecordError(f"the record's field 'request' is wrong: {error}") from error
         if not _is_table(values["versions"]):
@@ -106,6 +106,16 @@ class Record:
             if not isinstance(values[name], types[name]) or isinstance(values[name], bool):  # type: ignore[arg-type]
                 raise RecordError(f"the record's field {name!r} is of the wrong type")
         return cls(**{**values, "request": request})
+
+
+def _request(values: dict[str, Any]) -> TextToImage:
+    """A request from its JSON form; refuses unknown fields by name."""
+    known = {f.name for f in fields(TextToImage)}
+    if unknown := sorted(set(values) - known):
+        raise RequestError(f"unknown field {unknown[0]!r}; the fields are {', '.join(sorted(known))}")
+    if "guidance_interval" in values:
+        values = {**values, "guidance_interval": tuple(values["guidance_interval"])}
+    return TextToImage(**values)
 
 
 def _is_table(value: Any) -> bool:

@@ -2,12 +2,21 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
 M = TypeVar("M", bound=nn.Module)
+
+
+class WithoutInitialValues(TorchFunctionMode):
+    """Modules are built without values; on the meta device, drawing them imports a compiler, which takes seconds."""
+
+    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        initial = getattr(function, "__module__", "") == "torch.nn.init"
+        return None if initial else function(*args, **(kwargs or {}))
 
 
 @contextmanager

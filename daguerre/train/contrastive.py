@@ -10,9 +10,10 @@ from torch.nn import functional as F
 
 from ..data.captions import pick
 from ..data.pictures import Pictures
-from ..models.clip import CLIPText, CLIPVision
+from ..models.clip import CLIPText
 from .contact_sheet import contact_sheet
 from .randomness import generator
+from .vision import CLIPVision
 
 Tokenize = Callable[[list[str]], Tensor]  # captions -> padded token ids (B, context)
 

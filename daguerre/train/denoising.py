@@ -31,7 +31,7 @@ class Objective:
     batch: int
     seed: int
     # min-SNR, arXiv:2303.09556: no noise level counts more than this signal-to-noise ratio. None: the error of v as it
-    # is. A short run wants None: min-SNR gives the noisiest levels, where a picture's layout is decided, 1 % of the weight.
+    # is, for a short run; min-SNR gives the noisiest levels, where a picture's layout is decided, 1 % of the weight.
     gamma: float | None = None
     drop: float = 0.1  # share of captions emptied, for guidance (arXiv:2207.12598)
 

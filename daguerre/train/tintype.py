@@ -21,7 +21,7 @@ from ..diffusion.denoiser import Cond
 from ..families.catalog import FAMILIES
 from ..families.model import Model
 from ..generate.text_to_image import Picture, text_to_image
-from ..models.clip import CLIPText, CLIPTextConfig, CLIPVision, CLIPVisionConfig
+from ..models.clip import CLIPText, CLIPTextConfig
 from ..models.unet import UNet, UNetConfig
 from ..models.vae import VAE, VAEConfig
 from ..text.tokenizer import END, START, Tokenizer
@@ -33,6 +33,7 @@ from .contrastive import ContrastiveRecipe, Towers
 from .denoising import DenoisingRecipe, Embed, Latents
 from .denoising import Objective as DenoisingObjective
 from .loop import Settings
+from .vision import CLIPVision, CLIPVisionConfig
 
 log = logging.getLogger(__name__)
 

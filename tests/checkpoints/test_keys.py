@@ -3,8 +3,7 @@
 import pytest
 import torch
 
-from daguerre.checkpoints.components import read_component
-from daguerre.checkpoints.identify import identify
+from daguerre.checkpoints.identify import identify, read_component
 from daguerre.checkpoints.layout import Part
 from daguerre.checkpoints.tables import Config, blank, table
 from daguerre.files.checkpoint import CheckpointError

@@ -13,8 +13,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from daguerre.checkpoints.components import read_component
-from daguerre.checkpoints.identify import Description, identify
+from daguerre.checkpoints.identify import Description, identify, read_component
 from daguerre.checkpoints.layout import Source
 from daguerre.checkpoints.tables import blank
 from daguerre.checkpoints.writer import write_diffusers, write_ldm
@@ -75,7 +74,7 @@ import sys
 from pathlib import Path
 from daguerre.checkpoints.identify import identify
 from daguerre.files.reader import open_checkpoint
-from daguerre.checkpoints.components import read_component
+from daguerre.checkpoints.identify import read_component
 from daguerre.checkpoints.tables import blank
 
 def anonymous():

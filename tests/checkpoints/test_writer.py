@@ -9,8 +9,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from daguerre.checkpoints.components import read_component
-from daguerre.checkpoints.identify import Description, Identity, identify
+from daguerre.checkpoints.identify import Description, Identity, identify, read_component
 from daguerre.checkpoints.tables import blank
 from daguerre.checkpoints.writer import write_diffusers, write_ldm
 from daguerre.files.checkpoint import CheckpointError

@@ -11,15 +11,14 @@ import pytest
 import torch
 from huggingface_hub import constants
 
-from daguerre.checkpoints.components import read_component
-from daguerre.checkpoints.identify import identify
+from daguerre.checkpoints.identify import identify, read_component
 from daguerre.checkpoints.writer import write_diffusers
 from daguerre.cli import models
 from daguerre.cli.exit import FAILED, UNUSABLE, Failure
 from daguerre.cli.flags import ModelFlags
 from daguerre.cli.hub import choose
+from daguerre.cli.vocabulary import tokenizer_files
 from daguerre.files.reader import open_checkpoint
-from daguerre.text.tokenizer import tokenizer_files
 from tests.cli.stand_in_hub import Hub, Repository, files_of, running
 from tests.toy import toy, write_toy
 

@@ -7,10 +7,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from daguerre.diffusion.denoiser import Cond, Process
+from daguerre.diffusion.denoiser import Cond, Process, RectifiedFlow, VarianceExploding, renewal
 from daguerre.diffusion.noise import brownian, fresh, initial
 from daguerre.diffusion.prediction import Epsilon
-from daguerre.diffusion.process import RectifiedFlow, VarianceExploding, renewal
 from daguerre.diffusion.samplers import SAMPLERS, find_sampler
 from daguerre.diffusion.samplers.ddim import ddim, dpmpp_2m, dpmpp_2m_sde, dpmpp_2s_ancestral, dpmpp_sde, lcm
 from daguerre.diffusion.samplers.euler import euler, euler_ancestral, heun

@@ -87,3 +87,13 @@ def test_everything_in_a_folder_reaches_the_disk(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "fsync", lambda handle: synced.append(handle) or real(handle))
     durable_write(tmp_path / "step-1", folder("one"))
     assert len(synced) == 4  # the file, its folder, the folder around it, and the folder that holds the name
+
+
+def test_others_can_read_what_was_written(tmp_path):
+    def write(target):
+        target.touch(mode=0o600)
+
+    durable_write(tmp_path / "shared", write)
+    mask = os.umask(0)
+    os.umask(mask)
+    assert (tmp_path / "shared").stat().st_mode & 0o777 == 0o666 & ~mask

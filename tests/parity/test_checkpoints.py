@@ -9,8 +9,7 @@ import pytest
 import torch
 from transformers import CLIPTokenizer
 
-from daguerre.checkpoints.components import read_component
-from daguerre.checkpoints.identify import Description, identify
+from daguerre.checkpoints.identify import Description, identify, read_component
 from daguerre.checkpoints.tables import Config, blank
 from daguerre.checkpoints.writer import write_diffusers
 from daguerre.files.reader import open_checkpoint

@@ -9,9 +9,9 @@ import torch
 import transformers
 
 from daguerre import TextToImage, text_to_image
+from daguerre.cli.vocabulary import tokenizer_files
 from daguerre.families.loading import load_model
 from daguerre.generate.text_to_image import Picture
-from daguerre.text.tokenizer import tokenizer_files
 
 REQUEST = TextToImage(
     prompt="a red apple on a table, highly detailed",
@@ -143,8 +143,7 @@ def test_a_diffusers_folder_gives_the_pixels_of_diffusers(kind, sampler, request
 @pytest.mark.parametrize("sampler", SPACING)
 @pytest.mark.parametrize("kind", ["sd1", "sdxl"])
 def test_the_same_model_as_an_ldm_file_gives_the_same_pixels(kind, sampler, request, tmp_path):
-    from daguerre.checkpoints.components import read_component
-    from daguerre.checkpoints.identify import identify
+    from daguerre.checkpoints.identify import identify, read_component
     from daguerre.checkpoints.writer import write_ldm
     from daguerre.files.reader import open_checkpoint
 

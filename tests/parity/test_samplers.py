@@ -10,11 +10,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from daguerre.diffusion.denoiser import Cond
+from daguerre.diffusion.denoiser import Cond, VarianceExploding
 from daguerre.diffusion.guidance import ClassifierFree, Rescaled
 from daguerre.diffusion.noise import fresh, initial
 from daguerre.diffusion.prediction import Epsilon, Velocity
-from daguerre.diffusion.process import VarianceExploding
 from daguerre.diffusion.samplers import SAMPLERS
 from daguerre.diffusion.schedule import SCHEDULES, NoiseLevels, scaled_linear
 

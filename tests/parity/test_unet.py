@@ -7,8 +7,7 @@ import diffusers
 import pytest
 import torch
 
-from daguerre.checkpoints.components import read_component
-from daguerre.checkpoints.identify import identify
+from daguerre.checkpoints.identify import identify, read_component
 from daguerre.checkpoints.tables import blank
 from daguerre.files.checkpoint import Checkpoint, TensorInfo
 

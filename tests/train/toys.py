@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw
 from daguerre.data.pictures import Pictures, load_parquet
 from daguerre.diffusion.denoiser import Cond
 from daguerre.diffusion.schedule import scaled_linear
-from daguerre.models.clip import CLIPText, CLIPTextConfig, CLIPVision, CLIPVisionConfig
+from daguerre.models.clip import CLIPText, CLIPTextConfig
 from daguerre.models.unet import UNet, UNetConfig
 from daguerre.models.vae import VAE, VAEConfig
 from daguerre.train import loop
@@ -21,6 +21,7 @@ from daguerre.train.contrastive import ContrastiveRecipe, Towers
 from daguerre.train.denoising import DenoisingRecipe, Latents
 from daguerre.train.denoising import Objective as DenoisingObjective
 from daguerre.train.tintype import Architecture, Plan
+from daguerre.train.vision import CLIPVision, CLIPVisionConfig
 from tests.train.line import QUICK
 
 SIZE = 32

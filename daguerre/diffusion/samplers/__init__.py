@@ -7,8 +7,7 @@ from typing import Literal
 from torch import Tensor
 
 from ...request import RequestError
-from ..denoiser import Process, Sampler
-from ..process import VarianceExploding
+from ..denoiser import Process, Sampler, VarianceExploding
 from ..schedule import SCHEDULES, NoiseLevels, find
 from .ddim import ddim, dpmpp_2m, dpmpp_2m_sde, dpmpp_2s_ancestral, dpmpp_sde, lcm
 from .euler import euler, euler_ancestral, heun

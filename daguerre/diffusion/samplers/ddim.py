@@ -8,8 +8,7 @@ from itertools import pairwise
 
 from torch import Tensor
 
-from ..denoiser import Cond, Denoiser, NoiseSource, Process, Step, Steps
-from ..process import renewal
+from ..denoiser import Cond, Denoiser, NoiseSource, Process, Step, Steps, renewal
 from .euler import euler_ancestral
 
 

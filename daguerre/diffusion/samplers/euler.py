@@ -4,8 +4,7 @@ from itertools import pairwise
 
 from torch import Tensor
 
-from ..denoiser import Cond, Denoiser, NoiseSource, Process, Step, Steps
-from ..process import renewal
+from ..denoiser import Cond, Denoiser, NoiseSource, Process, Step, Steps, renewal
 
 
 def euler(denoise: Denoiser, x: Tensor, sigmas: Tensor, cond: Cond, process: Process, noise: NoiseSource) -> Steps:
