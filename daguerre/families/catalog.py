@@ -70,13 +70,7 @@ _ROWS = (
     SD2,
     replace(SD2, name="sd2-inpaint", title="Stable Diffusion 2.x, inpainting"),
     SDXL,
-    replace(
-        SDXL,
-        name="sdxl-refiner",
-        title="Stable Diffusion XL refiner",
-        encodings=SDXL.encodings[1:],
-        vector=aesthetic_vector,
-    ),
+    replace(SDXL, name="sdxl-refiner", title="SDXL refiner", encodings=SDXL.encodings[1:], vector=aesthetic_vector),
     replace(SDXL, name="turbo", title="Stable Diffusion XL Turbo", defaults=TURBO),
     replace(SD1, name="tintype", title="tintype, the built-in model", vector=pooled_vector, defaults=TINTYPE),
 )
