@@ -10,7 +10,7 @@ CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 
 @pytest.mark.parametrize(
     ("capable", "speedup", "dtype"),
-    [(True, 2.6, torch.bfloat16), (True, 1.1, torch.float32), (False, 2.6, torch.float32)],
+    [(True, 8.0, torch.bfloat16), (True, 2.6, torch.float32), (False, 8.0, torch.float32)],
 )
 def test_a_cpu_runs_bfloat16_only_if_it_can_and_gains(monkeypatch, capable, speedup, dtype):
     monkeypatch.setattr(precision, "_cpu_has_bfloat16", lambda: capable)
