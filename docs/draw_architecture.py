@@ -12,7 +12,7 @@ from typing import NamedTuple
 from rooms import ROOT, files_of, layers, room_imports
 
 PICTURE = ROOT / "docs" / "architecture.svg"
-WIDTH, MARGIN = 1240, 36
+WIDTH, MARGIN = 1540, 36
 BOX, CHANNEL = 262, 62  # box width, height between rows
 LETTER, LINE = 6.65, 17  # advance of the small monospaced text, line height
 COLORS = ("#b3261e", "#b25e00", "#6b6b00", "#2a7a1f", "#00707a", "#2456b8", "#6f3aa8")
@@ -28,7 +28,7 @@ PURPOSE = {
     "diffusion": "the mathematics of noise",
     "models": "the networks, one config each",
     "runtime": "where and how modules run",
-    "files": "bytes on disk: read without trust, written whole",
+    "files": "bytes: read warily, written whole",
     "provenance": "what made a picture, inside it",
     "request": "what a user can ask for",
 }
