@@ -205,6 +205,8 @@ def test_what_is_missing_or_extra_is_listed(sd1: Shapes) -> None:
     "lost",
     [
         "model.diffusion_model.input_blocks.0.0.weight",
+        "model.diffusion_model.input_blocks.1.0.in_layers.2.weight",
+        "first_stage_model.encoder.down.0.block.0.conv1.weight",
         "model.diffusion_model.middle_block.1.transformer_blocks.0.attn2.to_k.weight",
         "first_stage_model.post_quant_conv.weight",
         "cond_stage_model.transformer.text_model.embeddings.position_embedding.weight",
