@@ -22,6 +22,7 @@ PURPOSE = {
     "train": "one loop, a recipe per network",
     "generate": "each task one short function",
     "data": "pictures and captions to batches",
+    "adapters": "LoRA and new words, attached from outside",
     "families": "each model family as data",
     "text": "prompt to token features",
     "checkpoints": "files to state dicts and back, by tables",

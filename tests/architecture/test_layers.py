@@ -18,9 +18,10 @@ THIRD_PARTIES = {
     "text": {"tokenizers"},
     "checkpoints": {"safetensors", "huggingface_hub"},
     "families": {"safetensors"},
+    "adapters": {"PIL", "safetensors"},
     "generate": {"PIL"},
     "data": {"PIL", "pyarrow", "safetensors"},
-    "train": {"PIL", "pyarrow", "safetensors"},
+    "train": {"PIL", "filelock", "matplotlib", "prodigyopt", "pyarrow", "safetensors", "schedulefree", "tensorboard", "torchao"},
     "cli": {"PIL", "cyclopts", "rich", "huggingface_hub", "safetensors"},
 }
 
