@@ -41,6 +41,7 @@ class Model:
     vae_name: str = ""  # of a separate VAE file
     vae_sha256: str = ""
     levels: NoiseLevels = field(default_factory=scaled_linear)
+    tokenizer: Tokenizer = field(default_factory=Tokenizer)
     device: torch.device = CPU
     low_memory: bool = False
     reload: Mapping[str, Callable[[nn.Module], object]] = field(default_factory=dict)  # by part, for freed weights
@@ -66,7 +67,7 @@ class Model:
                 stack.enter_context(self.on_device(part))
             positive, negative = embed(
                 [request.prompt, request.negative_prompt],
-                Tokenizer(),
+                self.tokenizer,
                 list(zip(self.text, self.family.encodings, strict=True)),
                 clip_skip=request.clip_skip,
                 emphasis=request.emphasis,
