@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 from torch.nn import functional as F
 
-from daguerre.data.captions import phrases
+from daguerre.data.phrases import phrases
 from daguerre.data.pictures import Pictures
 from daguerre.train import contrastive
 from tests.train import toys

@@ -3,7 +3,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from daguerre.data.captions import phrases
+from daguerre.data.phrases import phrases
 from daguerre.diffusion.denoiser import Cond
 from daguerre.diffusion.schedule import scaled_linear
 from daguerre.train.denoising import DenoisingRecipe, Latents, Objective

@@ -3,7 +3,7 @@ from collections import Counter
 import pytest
 import torch
 
-from daguerre.data.captions import phrases, pick
+from daguerre.data.phrases import phrases, pick
 
 APPLE = {
     "caption": "a red apple, 3d render",
