@@ -77,7 +77,8 @@ def _hue_rotation(turns: float) -> Tensor:
     turn = torch.eye(3)
     turn[1, 1], turn[1, 2], turn[2, 1], turn[2, 2] = cos, -sin, sin, cos
     to_yiq = torch.tensor(YIQ)
-    return torch.linalg.inv(to_yiq) @ turn @ to_yiq
+    rotation: Tensor = torch.linalg.inv(to_yiq) @ turn @ to_yiq
+    return rotation
 
 
 def _covering(original: Size, size: Size) -> Size:

@@ -4,10 +4,17 @@ import threading
 from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
+from ..request import RequestError
+from .config import Source
+from .decode import PictureError
+from .found import Found, file_bytes, said_in, stamp, stays_inside
+
+PARQUET = (".parquet",)
 KEPT = 64_000_000  # bytes of row groups that stay in memory per column
 
 
@@ -45,7 +52,7 @@ class ParquetTable:
         try:
             with parquet.ParquetFile(self.path) as file:
                 for part in file.iter_batches(batch_size=256, columns=list(columns)):
-                    yield from part.to_pylist()
+                    yield from _plain_rows(part)
         except (OSError, ValueError) as error:
             raise self._unreadable(error) from error
 
@@ -75,3 +82,68 @@ class ParquetTable:
 
     def _unreadable(self, error: Exception) -> ValueError:
         return ValueError(f"{self.path} is not a Parquet file of captioned pictures: {error}")
+
+
+def _plain_rows(part: Any) -> Iterator[dict[str, Any]]:
+    columns = []
+    for cells in part.columns:
+        try:
+            columns.append(cells.to_pylist())
+        except UnicodeDecodeError:  # told apart later, so that one bad caption spoils no table
+            raw = cells.cast("binary").to_pylist()
+            columns.append([cell and cell.decode(errors="surrogateescape") for cell in raw])
+    for row in zip(*columns, strict=True):
+        yield dict(zip(part.schema.names, row, strict=True))
+
+
+@dataclass(frozen=True)
+class InParquet:
+    """A row of a Parquet file."""
+
+    table: ParquetTable
+    number: int
+    changed: str
+
+    @property
+    def stamp(self) -> str:
+        return f"{self.changed}:{self.number}"
+
+    def read(self, column: str) -> bytes:
+        name = column or "image"
+        if name not in self.table.columns:
+            raise PictureError(f"its table has no column {name!r}")
+        try:
+            cell = self.table.value(self.number, name)
+        except (ValueError, IndexError) as error:  # the file was whole when it was listed
+            raise PictureError(str(error)) from error
+        return encoded(cell, self.table.path.parent)
+
+
+def encoded(cell: Any, folder: Path) -> bytes:
+    """The picture of a cell: its bytes, or the file in `folder` that it names. Raises PictureError or OSError."""
+    data, path = (cell.get("bytes"), cell.get("path")) if isinstance(cell, dict) else (cell, cell)
+    if isinstance(data, bytes):
+        return data
+    if not isinstance(path, str):
+        raise PictureError("its cell of the table is empty")
+    if not stays_inside(path):
+        raise PictureError(f"its path {path!r} leads out of the table's folder")
+    return file_bytes(folder / path)
+
+
+def parquet_pictures(path: Path, root: Path, source: Source) -> Iterator[Found]:
+    """The rows of a Parquet file; masks have the names ROOT/FILE/ROW. Raises RequestError for missing columns."""
+    table = ParquetTable(path)
+    if "image" not in table.columns:
+        has = ", ".join(table.columns)
+        raise RequestError(f"{path} has no column `image`, only {has}; rename the one of pictures")
+    plain = [name for name in table.columns if name != "image" and not table.holds_pictures(name)]
+    if source.split and "split" not in plain:
+        raise RequestError(f"{path} has no column `split`, but split is {source.split!r}; leave that setting out")
+    changed, inside = stamp(path), path.relative_to(root).with_suffix("").as_posix()
+    for number, row in enumerate(table.rows(plain)) if plain else ((n, {}) for n in range(len(table))):
+        if not source.split or row.get("split") == source.split:
+            origin = InParquet(table, number, changed)
+            yield Found(
+                name=f"{path}: row {number}", stem=f"{inside}/{number}", origin=origin, caption=said_in(row), row=row
+            )

@@ -1,10 +1,19 @@
 """WebDataset archives: a tar whose members of one stem are a picture and what belongs to it. Never unpacked."""
 
+import json
 import tarfile
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from ..request import RequestError
+from .config import Source
 from .decode import PictureError
+from .found import MAX_BYTES, PICTURES, SIDECARS, Found, as_text, said_in, stamp
+
+ARCHIVE = (".tar",)
+ENDINGS = tuple(suffix[1:] for suffix in PICTURES)
 
 
 class Member(NamedTuple):
@@ -37,9 +46,60 @@ class TarFile:
 
     def read(self, member: Member) -> bytes:
         """The bytes of a member; raises PictureError where the archive is shorter than its index."""
+        if member.size > MAX_BYTES:
+            raise PictureError(f"it is larger than {MAX_BYTES // 1_000_000} MB")
         with self.path.open("rb") as file:
             file.seek(member.offset)
             data = file.read(member.size)
         if len(data) < member.size:
             raise PictureError("the archive ends before it does")
         return data
+
+
+@dataclass(frozen=True)
+class InTar:
+    """A picture in an archive; other pictures of its stem are STEM.COLUMN.png and the like."""
+
+    archive: TarFile
+    stem: str
+    extension: str
+    changed: str
+
+    @property
+    def stamp(self) -> str:
+        return f"{self.changed}:{self.stem}.{self.extension}"
+
+    def read(self, column: str) -> bytes:
+        members = self.archive.stems[self.stem]
+        endings = [f"{column}.{ending}" for ending in ENDINGS] if column else [self.extension]
+        if (found := next((members[ending] for ending in endings if ending in members), None)) is None:
+            raise PictureError(f"its archive has no picture {self.stem}.{column}.png or the like")
+        return self.archive.read(found)
+
+
+def tar_pictures(path: Path, root: Path, source: Source) -> Iterator[Found]:
+    """The stems of an archive that have a picture; masks have the names ROOT/FILE/STEM. Raises RequestError."""
+    archive = TarFile(path)
+    changed, inside = stamp(path), path.relative_to(root).with_suffix("").as_posix()
+    has_split = False
+    for stem in sorted(archive.stems):
+        members = archive.stems[stem]
+        extension = next((e for e in members if e in ENDINGS), "")
+        if not extension:
+            continue
+        row: dict[str, Any] = {}
+        caption, problem = None, ""
+        try:
+            row = json.loads(archive.read(members["json"])) if "json" in members else {}
+            text = next((archive.read(members[s[1:]]) for s in SIDECARS if s[1:] in members), None)
+            caption = said_in(row) if text is None else as_text(text)
+        except (ValueError, AttributeError, RecursionError) as error:
+            row, problem = {}, f"its text cannot be read: {error}"
+        has_split |= "split" in row
+        if source.split and not problem and row.get("split") != source.split:
+            continue
+        origin = InTar(archive, stem, extension, changed)
+        name = f"{path}: {stem}.{extension}"
+        yield Found(name=name, stem=f"{inside}/{stem}", origin=origin, caption=caption, row=row, problem=problem)
+    if source.split and not has_split:
+        raise RequestError(f"{path} tells no `split` in its JSON, but split is {source.split!r}; leave that out")

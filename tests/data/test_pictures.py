@@ -68,7 +68,7 @@ def test_a_palette_with_transparency_is_white_there_too(file):
     assert load_parquet(write(file, row(memory.getvalue())), "train", 8).pixels.eq(255).all()
 
 
-@pytest.mark.parametrize("form", ["PNG", "WEBP", "JPEG"])
+@pytest.mark.parametrize("form", ["PNG", "WEBP", "JPEG", "GIF"])
 def test_other_sizes_and_formats(file, form):
     write(file, row(encoded((200, 100, 50), (20, 12), form)))
     pixels = load_parquet(file, "train", 16).pixels
@@ -92,14 +92,13 @@ whole = encoded("red", (32, 32))
         whole[:-32],
         whole[:30],
         whole[:45] + b"\0\0\0" + whole[48:],
-        encoded("red", form="GIF"),
         None,
     ],
-    ids=["empty", "text", "cut", "cut early", "flipped", "GIF", "null"],
+    ids=["empty", "text", "cut", "cut early", "flipped", "null"],
 )
 def test_a_damaged_picture_is_named_by_file_and_row(file, data):
     write(file, row(encoded("red"), "val"), row(encoded("red")), row(data))
-    with pytest.raises(ValueError, match=r"pictures\.parquet: the picture of row 2 is damaged"):
+    with pytest.raises(ValueError, match=r"pictures\.parquet: the picture of row 2 cannot be used"):
         load_parquet(file, "train", 8)
     assert len(load_parquet(file, "val", 8)) == 1
 
@@ -107,7 +106,7 @@ def test_a_damaged_picture_is_named_by_file_and_row(file, data):
 def test_a_picture_too_large_is_damaged(file, monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
     write(file, row(encoded("red", (32, 32))))
-    with pytest.raises(ValueError, match=r"row 0 is damaged"):
+    with pytest.raises(ValueError, match=r"row 0 cannot be used: it is too large"):
         load_parquet(file, "train", 8)
 
 
