@@ -90,12 +90,27 @@ def gather(
     others: Sequence[str] = (),
     looked_at: Callable[[int], None] = lambda count: None,
 ) -> Manifest:
-    """All usable pictures of the sources.
+    """All usable pictures of the sources, of which there must be one.
 
     With `captions` off pictures need none. `others` are columns of tables with pictures that are needed, too.
     `looked_at` is told how many have been checked so far. Results are remembered in the folder `data.cache`, if set,
     until a file's size or time changes. Raises RequestError that names the source and the remedy.
     """
+    manifest = survey(data, captions=captions, others=others, looked_at=looked_at)
+    if not manifest.entries:
+        first = "; ".join(f"{name}: {reason}" for name, reason in manifest.dropped[:3])
+        raise RequestError(f"none of {len(manifest.dropped)} pictures can be used. {first}")
+    return manifest
+
+
+def survey(
+    data: Data,
+    *,
+    captions: bool = True,
+    others: Sequence[str] = (),
+    looked_at: Callable[[int], None] = lambda count: None,
+) -> Manifest:
+    """As `gather`, but perhaps nothing is usable."""
     ground_color(data.background)
     if not data.sources:
         raise RequestError("no sources of pictures: set data.sources to folders, .parquet or .tar files")
@@ -114,9 +129,6 @@ def gather(
                 dropped.append((found.name, result if isinstance(result, str) else reason))
             looked_at(len(entries) + len(dropped))
         _refuse_useless(source, seen, silent if captions else 0)
-    if not entries:
-        first = "; ".join(f"{name}: {reason}" for name, reason in dropped[:3])
-        raise RequestError(f"none of {len(dropped)} pictures can be used. {first}")
     return Manifest(tuple(entries), tuple(dropped))
 
 

@@ -1,11 +1,22 @@
 """Several ways to say what a picture shows."""
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
 import torch
 
-VOWELS = ("a", "e", "i", "o", "u")
+# Where the sound differs from the letter: a unicorn, a one-piece swimsuit, a ukulele; an hourglass.
+AN = re.compile(r"(?!uni|uk|use|eu|one\b)[aeiou]|hour|heir|honest", re.IGNORECASE)
+HEAD = re.compile(r" (?:with|without|in|of|on|under|and) ")  # what comes after says nothing of the number
+PLURAL = re.compile(r"[^su]s$|\b(?:people|men|women|feet)\b", re.IGNORECASE)
+
+
+def with_article(name: str) -> str:
+    """ "a cat", "an apple", but "paw prints": names of many things, lists and numbers stay as they are."""
+    if PLURAL.search(HEAD.split(name)[0]) or ":" in name or name[:1].isdigit():
+        return name
+    return f"{'an' if AN.match(name) else 'a'} {name}"
 
 
 def phrases(row: Mapping[str, Any]) -> list[str]:
@@ -14,8 +25,7 @@ def phrases(row: Mapping[str, Any]) -> list[str]:
     own = str(row["caption"])
     bare = own.removesuffix(f", {style}")
     tags = [str(t) for t in row.get("tags") or [] if str(t).lower() not in name.lower()]
-    article = "an" if style.startswith(VOWELS) else "a"
-    styled = [f"{article} {style} of {bare}"] if style else []
+    styled = [f"{with_article(style)} of {bare}"] if style else []
     keywords = [f"{bare}, {', '.join(tags[:2])}, {style}"] if tags else []
     return [own, own, *styled, bare, *keywords]
 

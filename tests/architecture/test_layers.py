@@ -20,7 +20,7 @@ THIRD_PARTIES = {
     "families": {"safetensors"},
     "adapters": {"PIL", "safetensors"},
     "generate": {"PIL"},
-    "data": {"PIL", "pyarrow", "safetensors"},
+    "data": {"PIL", "pyarrow", "resvg_py", "safetensors"},
     "train": {
         "PIL",
         "filelock",
