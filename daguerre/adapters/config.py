@@ -3,14 +3,18 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-ATTENTION = ("*attn.q", "*attn.k", "*attn.v", "*attn.out")  # of self- and cross-attention, in U-Net and text encoders
+# Of self- and cross-attention in the U-Net, and of attention in the text encoders.
+ATTENTION = (
+    *(f"unet.*attn.{x}" for x in ("q", "k", "v", "out")),
+    *(f"text*.layers.*.{x}" for x in ("q", "k", "v", "out")),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
 class LoRAConfig:
     """Low-rank changes to layers: arXiv:2106.09685. Patterns are those of a shell, against native paths of layers.
 
-    A path is the part and the module, such as "unet.mid_attn.blocks.0.cross_attn.q" or "text.layers.0.attn.q".
+    A path is the part and the module, such as "unet.mid_attn.blocks.0.cross_attn.q" or "text.layers.0.q".
     """
 
     rank: int = 8

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ..families.model import Model
 from ..files.durable import durable_write
-from .layer_names import FOLDERS, PEFT, SUFFIXES, Layout, Role, known_names, written_names
+from .layer_names import PEFT, SUFFIXES, Layout, Role, folders_of, known_names, written_names
 from .lora import AdapterError, Factors, LoRA, layers_of
 from .lora_file import CONFIG, MARK, WEIGHTS, read_lora_file
 
@@ -43,13 +43,14 @@ def save_lora(
         durable_write(path, lambda target: save_file(tensors, target, noted))
         return
     names = written_names(model, layout)
-    parts = [part for part in FOLDERS if any(p.startswith(f"{part}.") for p in lora.factors)]
 
     def write(target: Path) -> None:
-        for part in parts:
-            folder = target if part == "unet" else target / FOLDERS[part]
+        for part, name in sorted(folders_of(model).items()):
+            own = {path: names[path] for path in lora.factors if path.startswith(f"{part}.")}
+            if not own:
+                continue
+            folder = target if part == "unet" else target / name
             folder.mkdir(parents=True, exist_ok=True)
-            own = {p: name for p, name in names.items() if p.startswith(f"{part}.") and p in lora.factors}
             save_file(_tensors(lora, own, layout, dtype), folder / WEIGHTS, noted)
             (folder / CONFIG).write_text(json.dumps(_peft_config(lora, own), indent=2), encoding="utf-8")
 
@@ -67,11 +68,18 @@ def _tensors(lora: LoRA, names: Mapping[str, str], layout: Layout, dtype: torch.
         if layout in ("native", "kohya"):
             values["alpha"] = torch.tensor(one.alpha)
         if one.magnitude is not None:
-            tall = [-1, *[1] * (one.down.ndim - 1)] if layout == "kohya" else [-1]
-            values["magnitude"] = one.magnitude.reshape(tall)
+            values["magnitude"] = one.magnitude.reshape(_magnitude_shape(one, layout))
         for role, value in values.items():
             found[names[path] + SUFFIXES[layout][role]] = value.detach().to("cpu", dtype).contiguous()
     return found
+
+
+def _magnitude_shape(one: Factors, layout: Layout) -> list[int]:
+    """LyCORIS shapes it as a weight with one input; peft, for convolutions, as a picture of one pixel."""
+    ones = [1] * (one.down.ndim - 2)
+    if layout == "kohya":
+        return [-1, 1, *ones]
+    return [1, -1, *ones] if ones and layout != "native" else [-1]
 
 
 def _noted(lora: LoRA, model: Model, metadata: Mapping[str, Any]) -> dict[str, str]:

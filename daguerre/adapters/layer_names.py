@@ -15,7 +15,7 @@ PEFT = "base_model.model."
 SUFFIXES: Mapping[Layout, Mapping[Role, str]] = {  # behind a layer's name, as we write them
     "native": {"down": ".down", "up": ".up", "alpha": ".alpha", "magnitude": ".magnitude"},
     "kohya": {"down": ".lora_down.weight", "up": ".lora_up.weight", "alpha": ".alpha", "magnitude": ".dora_scale"},
-    "diffusers": {"down": ".lora_A.weight", "up": ".lora_B.weight", "magnitude": ".lora_magnitude_vector"},
+    "diffusers": {"down": ".lora_A.weight", "up": ".lora_B.weight", "magnitude": ".lora_magnitude_vector.weight"},
     "peft": {"down": ".lora_A.weight", "up": ".lora_B.weight", "magnitude": ".lora_magnitude_vector"},
 }
 MORE_SUFFIXES: Mapping[str, Role] = {  # that others write or wrote; the longest that fits counts
@@ -28,7 +28,6 @@ MORE_SUFFIXES: Mapping[str, Role] = {  # that others write or wrote; the longest
     ".lora_linear_layer.up.weight": "up",
     ".lora_A.default.weight": "down",
     ".lora_B.default.weight": "up",
-    ".lora_magnitude_vector.weight": "magnitude",
     ".lora_magnitude_vector.default.weight": "magnitude",
 }
 _SUFFIXES = {**{suffix: role for suffixes in SUFFIXES.values() for role, suffix in suffixes.items()}, **MORE_SUFFIXES}
@@ -46,17 +45,29 @@ def written_names(model: Model, layout: Layout) -> dict[str, str]:
     if layout == "native":
         return {path: path for path in layers_of(model)}
     names = {}
-    for part in FOLDERS.keys() & model.parts.keys():
-        for path, (name, _) in _places(model, part, "diffusers" if part == "unet" else "hf").items():
+    for part, folder in folders_of(model).items():
+        # transformers 5 dropped the first word of names, but not from the encoder with a projection
+        bare = layout == "peft" and folder == "text_encoder"
+        for path, (name, _) in _places(
+            model, part, "diffusers" if part == "unet" else "hf_bare" if bare else "hf"
+        ).items():
             kohya = f"{_kohya_prefix(model, part)}_{name.replace('.', '_')}"
-            names[path] = {"kohya": kohya, "diffusers": f"{FOLDERS[part]}.{name}", "peft": PEFT + name}[layout]
+            names[path] = {"kohya": kohya, "diffusers": f"{folder}.{name}", "peft": PEFT + name}[layout]
     return names
+
+
+def folders_of(model: Model) -> dict[str, str]:
+    """By part, what diffusers calls it; the refiner has the second of SDXL's text encoders only."""
+    second = bool(model.unet.config.vector) and len(model.text) == 1
+    return {
+        part: FOLDERS["text2" if second and part == "text" else part] for part in FOLDERS.keys() & model.parts.keys()
+    }
 
 
 def known_names(model: Model) -> dict[str, tuple[str, ...]]:
     """The layer's name in a file of any program -> native path; three paths where one matrix holds q, k and v."""
     known: dict[str, tuple[str, ...]] = {path: (path,) for path in layers_of(model)}
-    for part in FOLDERS.keys() & model.parts.keys():
+    for part in folders_of(model):
         for layout in ("diffusers", "ldm") if part == "unet" else ("hf", "hf_bare", "openclip"):
             whole: dict[str, dict[int, str]] = {}
             for path, (name, third) in _places(model, part, layout).items():
@@ -85,14 +96,16 @@ def _kohya_prefix(model: Model, part: str) -> str:
 
 def _spellings(model: Model, part: str, layout: str, name: str) -> Iterator[str]:
     """How files call the layer of this part that checkpoints of this layout call so."""
-    folder = FOLDERS[part]
+    lone = len(model.text) == 1 and part == "text"
+    folders = ("text_encoder", "text_encoder_2") if lone else (FOLDERS[part],)
     prefixes = {"unet": ["lora_unet"], "text": ["lora_te", "lora_te1"], "text2": ["lora_te2"]}[part]
     yield from (f"{prefix}_{name.replace('.', '_')}" for prefix in prefixes)
-    yield from (f"{folder}.{name}", f"{folder}.{PEFT}{name}")
+    block, _, projection = name.removesuffix(".0").rpartition(".")
+    for folder in folders:
+        yield from (f"{folder}.{name}", f"{folder}.{PEFT}{name}")
+        if projection.startswith("to_"):  # diffusers before 0.22: `_lora.down.weight` follows
+            yield f"{folder}.{block}.processor.{projection}"
     if layout == "ldm":
         yield f"diffusion_model.{name}"
     if part != "text2":
         yield PEFT + name
-    block, _, projection = name.removesuffix(".0").rpartition(".")
-    if projection.startswith("to_"):  # diffusers before 0.22: `_lora.down.weight` follows
-        yield f"{folder}.{block}.processor.{projection}"

@@ -140,8 +140,8 @@ class LoRA(nn.Module):
     @classmethod
     def new(cls, model: Model, config: LoRAConfig, seed: int) -> Self:
         """A LoRA that changes nothing yet, on the model's device. Raises AdapterError for settings that fit nothing."""
+        _check_patterns(config, layers_of(model))
         layers = layers_of(model, text=config.text)
-        _check_patterns(config, layers)
         factors = {}
         for path, layer in layers.items():
             if rank := _rank(config, path, layer):
@@ -152,7 +152,8 @@ class LoRA(nn.Module):
                 length = layer.weight.detach().float().flatten(1).norm(dim=1) if config.dora else None
                 factors[path] = Factors(down, up, config.alpha, length)
         if not factors:
-            raise AdapterError("every layer's rank is 0, so nothing would be trained; change lora.ranks")
+            remedy = "change lora.ranks" if config.text else "change lora.targets or lora.ranks, or set lora.text"
+            raise AdapterError(f"lora: no layer is left to be trained; {remedy}")
         return cls(factors, config.dropout).to(model.device)
 
     def fit(self, model: Model) -> dict[str, Layer]:
@@ -234,8 +235,10 @@ def _scale(path: str, scale: float, text_scale: float | None) -> float:
 def _check_patterns(config: LoRAConfig, layers: Mapping[str, Layer]) -> None:
     for pattern in (*config.targets, *config.ranks):
         if not any(fnmatchcase(path, pattern) for path in layers):
-            text = "; set lora.text to reach the text encoders" if not config.text else ""
-            raise AdapterError(f"lora: the pattern {pattern!r} fits none of the model's {len(layers)} layers{text}")
+            raise AdapterError(
+                f"lora: the pattern {pattern!r} fits none of the model's {len(layers)} layers, "
+                f"which are named as {next(iter(layers))!r}"
+            )
 
 
 def _rank(config: LoRAConfig, path: str, layer: Layer) -> int:

@@ -34,10 +34,11 @@ KINDS = {  # what else an adapter's file may be, by a word in its keys
     "conv_in.weight": "a whole model; use it as a model",
     "input_blocks.0.0.weight": "a whole model; use it as a model",
 }
-TRANSFORMERS = {  # layers that no U-Net has
+TRANSFORMERS = {  # names that no U-Net's layers have
     r"double_blocks|single_blocks|single_transformer_blocks": "Flux",
-    r"joint_blocks|transformer_blocks[._]\d+[._](attn|ff_context)": "Stable Diffusion 3",
+    r"joint_blocks|^(lora_)?transformer[._]": "Stable Diffusion 3 or another transformer",
 }
+UNKNOWN = "a model of unknown kind"
 WIDTHS = {
     768: "Stable Diffusion 1.x",
     1024: "Stable Diffusion 2.x",
@@ -88,15 +89,13 @@ class LoRAFile:
                 return family
         for name, layer in self.layers.items():
             if re.search(r"attn2[._]to_k$|cross_attn\.k$", name) and "down" in layer.values:
-                return WIDTHS.get(layer.values["down"].shape[1], "another kind of model")
-        return (
-            WIDTHS[2048] if any("te2_" in n or "text_encoder_2" in n for n in self.layers) else "another kind of model"
-        )
+                return WIDTHS.get(layer.values["down"].flatten(1).shape[-1], UNKNOWN)
+        return WIDTHS[2048] if any("te2_" in n or "text_encoder_2" in n for n in self.layers) else UNKNOWN
 
     def factors(self, name: str, shapes: Sequence[tuple[int, ...]], title: str) -> Iterator[Factors]:
         """This layer's change for native weights of these shapes: one, or three that the file has in one matrix."""
         layer = self.layers[name]
-        down, up, magnitude = self._checked(layer)
+        down, up, magnitude = self.checked(name)
         count, ndim = len(shapes), len(shapes[0])
         flat = down.shape[2:] in ((), (1, 1))
         down = down.flatten(1).reshape(*down.shape[:2], *[1] * (ndim - 2)) if flat else down
@@ -111,34 +110,41 @@ class LoRAFile:
         for part, length in zip(up.chunk(count), thirds, strict=True):
             yield Factors(down.clone(), part.clone(), alpha, length if length is None else length.clone())
 
-    def _checked(self, layer: LayerTensors) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Down, up and magnitude (out,), or None, as float32."""
-        for role, other in (("down", "up"), ("up", "down")):
-            if role not in layer.values:
-                raise self._error(layer, other, f"its other half, lora_{role}, is missing; download the file again")  # type: ignore[arg-type]
-        for role, value in layer.values.items():
-            if value.dtype not in FLOATS:
-                raise self._error(layer, role, f"numbers of the kind {value.dtype} cannot be used")
-            if not torch.isfinite(value).all():
-                raise self._error(layer, role, "holds numbers that are not finite (NaN or infinity); do not use it")
-        down, up = layer.values["down"].float(), layer.values["up"].float()
-        if (mid := layer.values.get("mid")) is not None:  # LyCORIS: a convolution of three factors
+    def checked(self, name: str) -> tuple[Tensor, Tensor, Tensor | None]:
+        """A layer's down, up and magnitude (out,), or None, as float32. Raises AdapterError, naming the key."""
+        layer = self.layers[name]
+        if len(half := layer.values.keys() & {"down", "up"}) < 2:
+            role = next(iter(half or layer.values))
+            raise self._error(layer, role, "the other half of the layer's change is missing; get the whole file again")
+        values = {role: self._finite(layer, role) for role in layer.values}
+        down, up, magnitude = values["down"], values["up"], values.get("magnitude")
+        if (mid := values.get("mid")) is not None:  # LyCORIS: a convolution of three factors
             if mid.ndim != 4 or down.ndim != 4 or mid.shape[:2] != (len(down), len(down)):
                 raise self._error(layer, "mid", f"its shape {list(mid.shape)} does not fit {list(down.shape)}")
-            down = torch.einsum("rsij,scxy->rcij", mid.float(), down)
+            down = torch.einsum("rsij,scxy->rcij", mid, down)
         sound = down.ndim in (2, 4) and up.ndim in (2, 4) and up.shape[2:] in ((), (1, 1))
-        if not sound or up.shape[1] != len(down) or not 0 < len(down) <= MAX_RANK or 0 in (*up.shape, *down.shape):
+        if not sound or up.shape[1] != len(down) or not 0 < len(down) <= MAX_RANK or not up.numel() * down.numel():
             reason = f"shapes {list(down.shape)} (down) and {list(up.shape)} (up) are of no common rank"
             raise self._error(layer, "down", reason)
-        magnitude = layer.values.get("magnitude")
-        if magnitude is None:
-            return down, up, None
-        if magnitude.numel() != len(up) or (magnitude.ndim > 1 and magnitude.shape[:2] == (1, magnitude.numel())):
-            if magnitude.numel() == len(up) and down.ndim == 4:  # peft's, of convolutions
-                return down, up, magnitude.float().flatten()
-            reason = f"its shape {list(magnitude.shape)} does not give each of {len(up)} outputs a length"
-            raise self._error(layer, "magnitude", reason)
-        return down, up, magnitude.float().flatten()
+        if magnitude is not None:
+            outputs, ones = len(up), [1] * (down.ndim - 2)
+            if list(magnitude.shape) not in (
+                [outputs],
+                [outputs, 1, *ones],
+                [1, outputs, *ones] if ones else [outputs],
+            ):
+                reason = f"its shape {list(magnitude.shape)} does not give each of {outputs} outputs a length"
+                raise self._error(layer, "magnitude", reason)
+            magnitude = magnitude.flatten()
+        return down, up, magnitude
+
+    def _finite(self, layer: LayerTensors, role: Role) -> Tensor:
+        value = layer.values[role]
+        if value.dtype not in FLOATS and role != "alpha":  # kohya's alpha may be a whole number
+            raise self._error(layer, role, f"numbers of the kind {value.dtype} cannot be used")
+        if not torch.isfinite(value := value.float()).all():
+            raise self._error(layer, role, "holds numbers that are not finite (NaN or infinity); do not use it")
+        return value
 
     def _alpha(self, name: str, layer: LayerTensors, rank: int) -> float:
         if "alpha" in layer.values:
@@ -177,6 +183,14 @@ def read_lora_file(path: Path) -> LoRAFile:
         kind = next((kind for word, kind in KINDS.items() if any(word in key for key in unknown)), "")
         raise AdapterError(f"{path}: no LoRA is in it" + (f"; it holds {kind}" if kind else ""))
     return LoRAFile(path, dict(layers), settings, tuple(unknown), tuple(sorted(ignored)), metadata)
+
+
+def adapter_sha256(path: Path) -> str:
+    """The identity of a file, or of a peft folder's weights."""
+    if not path.is_dir():
+        return _open(path).sha256
+    files = tuple(sorted(file for _, file in _files(path)))
+    return Checkpoint(path, {}, lambda _: torch.empty(0), files).sha256
 
 
 def _open(file: Path) -> Checkpoint:

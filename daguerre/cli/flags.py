@@ -1,5 +1,6 @@
 """Groups of flags that commands share: what to draw, and with which model."""
 
+import re
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -10,7 +11,10 @@ from ..request import RequestError
 from .models import BUILT_IN, find
 
 if TYPE_CHECKING:
+    from ..adapters.adapted import AdapterFile
     from ..families.model import Model
+
+WEIGHTED = re.compile(r"(.*?)(?::([-+]?[\d.]+))?(?::([-+]?[\d.]+))?", re.DOTALL)  # a file and up to two weights
 
 
 @Parameter(name="*")
@@ -96,7 +100,7 @@ class ModelFlags:
     model: str = BUILT_IN
     vae: Path | None = None
     family: str | None = None
-    prediction: Literal["epsilon", "v"] | None = None
+    prediction: Literal["epsilon", "v", "flow"] | None = None
     device: str | None = None
     dtype: str | None = None
     low_memory: Annotated[bool, Parameter(negative="")] = False
@@ -118,4 +122,40 @@ class ModelFlags:
         )
 
 
-STANDARD, BUILT_IN_MODEL = DrawingFlags(), ModelFlags()
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class AdapterFlags:
+    """What is added to the model; each may be given several times.
+
+    Parameters
+    ----------
+    lora
+        A LoRA file, or FILE:WEIGHT, or FILE:WEIGHT:WEIGHT with the text encoders' own weight.
+    embedding
+        A textual inversion file; its word can then be used in prompts.
+    """
+
+    lora: Annotated[tuple[str, ...], Parameter(negative="")] = ()
+    embedding: Annotated[tuple[Path, ...], Parameter(negative="")] = ()
+
+    def files(self) -> "list[AdapterFile]":
+        from ..adapters.adapted import AdapterFile
+
+        words = [AdapterFile(kind="embedding", path=path) for path in self.embedding]
+        return words + [weighted(text) for text in self.lora]
+
+
+def weighted(text: str) -> "AdapterFile":
+    """A LoRA from FILE, FILE:WEIGHT or FILE:WEIGHT:WEIGHT."""
+    from ..adapters.adapted import AdapterFile
+
+    found = None if Path(text).exists() else WEIGHTED.fullmatch(text)
+    path, *numbers = found.groups() if found else (text, None, None)
+    try:
+        weight, text_weight = (None if number is None else float(number) for number in numbers)
+    except ValueError:
+        raise RequestError(f"--lora {text}: write it as FILE, FILE:WEIGHT or FILE:WEIGHT:WEIGHT") from None
+    return AdapterFile(kind="lora", path=Path(path), weight=1.0 if weight is None else weight, text_weight=text_weight)
+
+
+STANDARD, BUILT_IN_MODEL, PLAIN = DrawingFlags(), ModelFlags(), AdapterFlags()

@@ -9,7 +9,7 @@ from cyclopts import Parameter
 
 from ..request import TextToImage
 from .files import save_grid, save_picture, slug
-from .flags import BUILT_IN_MODEL, STANDARD, DrawingFlags, ModelFlags
+from .flags import BUILT_IN_MODEL, PLAIN, STANDARD, AdapterFlags, DrawingFlags, ModelFlags
 
 if TYPE_CHECKING:
     from ..generate.text_to_image import Picture
@@ -23,6 +23,7 @@ def generate(
     *,
     drawing: DrawingFlags = STANDARD,
     with_model: ModelFlags = BUILT_IN_MODEL,
+    adapters: AdapterFlags = PLAIN,
     out: Path = Path("outputs"),
     grid: Switch = False,
     preview: Switch = False,
@@ -43,20 +44,23 @@ def generate(
     json_lines
         Print one JSON object per picture.
     """
+    from ..adapters.adapted import adapted
     from ..generate.text_to_image import Picture, settled, text_to_image
     from .progress import Preview, Progress
 
+    files = adapters.files()
     fields = {"prompt": prompt, **drawing.given()}
     settled(TextToImage(**fields))  # says what is wrong before a model is loaded for it
-    model = with_model.load()
-    request = settled(replace(model.defaults, **fields))
+    plain = with_model.load()
+    request = settled(replace(plain.defaults, **fields))
     as_file = out.suffix.lower() == ".png"
     folder = out.parent if as_file else out
-    shown = Preview(model, folder / "preview.png") if preview else None
+    shown = Preview(plain, folder / "preview.png") if preview else None
     pictures: list[Picture] = []
-    with Progress(request.steps, request.count, quiet=json_lines) as progress:
+    with adapted(plain, files) as (model, used), Progress(request.steps, request.count, quiet=json_lines) as progress:
         for event in text_to_image(model, request):
             if isinstance(event, Picture):
+                event = replace(event, record=replace(event.record, adapters=used))
                 pictures.append(event)
                 path = save_picture(event, out if as_file else folder / f"{event.record.seed}-{slug(prompt)}.png")
                 progress.saved(path, event.seconds)

@@ -19,10 +19,24 @@ checkpoint.command("daguerre.cli.checkpoint:inspect", name="inspect", help="Tell
 checkpoint.command("daguerre.cli.checkpoint:convert", name="convert", help="Write a model in another layout.")
 app.command(checkpoint)
 
+lora = App(name="lora", help="Look into LoRA files, convert, make and merge them.")
+lora.command("daguerre.cli.lora:inspect", name="inspect", help="Tell what a LoRA file holds.")
+lora.command("daguerre.cli.lora:convert", name="convert", help="Write a LoRA in another tool's layout.")
+lora.command("daguerre.cli.lora:resize", name="resize", help="Cut a LoRA to fewer ranks.")
+lora.command("daguerre.cli.lora:extract", name="extract", help="Take a LoRA from the difference of two models.")
+lora.command("daguerre.cli.lora:combine", name="combine", help="Make one LoRA of several.")
+lora.command("daguerre.cli.lora:merge", name="merge", help="Build LoRAs into a model file.")
+app.command(lora)
+
 models = App(name="models", help="Fetch and list models.")
 models.command("daguerre.cli.models:pull", name="pull", help="Download a model from the Hugging Face Hub.")
 models.command("daguerre.cli.models:show_all", name="list", help="List the models on this machine.")
 app.command(models)
+
+data = App(name="data", help="Check your pictures and build tables of pictures.")
+data.command("daguerre.cli.data:check", name="check", help="Tell which pictures can be trained on, and why not.")
+data.command("daguerre.cli.data:build", name="build", help="Make a table of pictures from a free source.")
+app.command(data)
 
 
 def main() -> None:

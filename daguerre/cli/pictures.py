@@ -1,6 +1,7 @@
 """`daguerre show` and `daguerre reproduce`: what a picture says of itself, and the proof of it."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,8 +15,12 @@ from .files import save_picture
 from .flags import ModelFlags
 
 if TYPE_CHECKING:
-    from ..families.model import Model
+    from ..adapters.adapted import AdapterFile
+    from ..families.model import Model, Prediction
     from ..generate.text_to_image import Picture
+
+Files = Annotated[tuple[Path, ...], Parameter(negative="")]
+KINDS: "dict[str, Prediction]" = {"epsilon": "epsilon", "v": "v", "flow": "flow"}
 
 
 def show(picture: Path, /, *, json_lines: Annotated[bool, Parameter(name="--json", negative="")] = False) -> None:
@@ -40,6 +45,7 @@ def show(picture: Path, /, *, json_lines: Annotated[bool, Parameter(name="--json
         for name, value in json.loads(record.to_json()).items():
             if name != "request":
                 shown = ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else value
+                shown = ", ".join(map(str, record.adapters)) if name == "adapters" else shown
                 print(f"{name:14} {shown}")
 
 
@@ -49,6 +55,8 @@ def reproduce(
     *,
     model: str | None = None,
     vae: Path | None = None,
+    lora: Files = (),
+    embedding: Files = (),
     device: str | None = None,
     out: Path | None = None,
 ) -> None:
@@ -62,19 +70,26 @@ def reproduce(
         Where the model is now, if it has moved; its hash decides whether it is the same.
     vae
         Where the separate VAE is now, if there was one.
+    lora
+        Where a LoRA is now, for each that there was; the weights are as recorded.
+    embedding
+        Where an embedding is now, for each that there was.
     device
         Where to draw; the kind of device that the record names by default.
     out
         Also save the new picture here.
     """
+    from ..adapters.adapted import adapted
+
     then = _record(picture, png.read(picture)[0])
     if then.vae and vae is None:
         raise Failure(f"{picture}: it was drawn with a separate VAE, {then.vae!r}; name that file with --vae", UNUSABLE)
+    files = _files(picture, then, (*lora, *embedding))
     flags = ModelFlags(
         model=model or then.model,
         vae=vae,
         family=then.family,
-        prediction="v" if then.prediction == "v" else "epsilon",
+        prediction=KINDS.get(then.prediction),
         device=device or then.device,
         dtype=then.dtype,
         low_memory=then.mode == "low memory",
@@ -82,7 +97,9 @@ def reproduce(
     loaded = flags.load()
     if loaded.sha256 != then.model_sha256:
         print(f"another model: sha256 {then.model_sha256[:10]} then, {loaded.sha256[:10]} now")
-    now = _draw(loaded, then)
+    with adapted(loaded, files) as (whole, used):
+        now = _draw(whole, then)
+    now = replace(now, record=replace(now.record, adapters=used))
     if out:
         print(save_picture(now, out))
     if now.record.pixel_sha256 != then.pixel_sha256:
@@ -92,6 +109,27 @@ def reproduce(
         if pixel_sha256(stored) != then.pixel_sha256:
             raise Failure(f"{picture}: drawn again as recorded, but the pixels in this file were changed since", FAILED)
     print(f"{picture}: pixel-identical (sha256 {then.pixel_sha256})")
+
+
+def _files(picture: Path, then: Record, given: tuple[Path, ...]) -> "list[AdapterFile]":
+    """Each recorded adapter's file, as its hash tells."""
+    from ..adapters.adapted import AdapterFile
+    from ..adapters.lora_file import adapter_sha256
+
+    here, files = {adapter_sha256(path): path for path in given}, []
+    for used in then.adapters:
+        if used.sha256 not in here:
+            raise Failure(
+                f"{picture}: it was drawn with the {used.kind} {used.name!r} (sha256 {used.sha256[:10]}), which none "
+                f"of the {len(given)} files given is; name that file with --{used.kind}",
+                UNUSABLE,
+            )
+        path, weight, text_weight = here[used.sha256], used.weight, used.text_weight
+        if used.kind == "lora":
+            files.append(AdapterFile(kind="lora", path=path, weight=weight, text_weight=text_weight))
+        else:
+            files.append(AdapterFile(kind="embedding", path=path, word=used.name))
+    return files
 
 
 def _draw(model: "Model", then: Record) -> "Picture":

@@ -66,6 +66,8 @@ def write(record: Record) -> str:
         "CFG rescale": _number(request.guidance_rescale) if request.guidance_rescale else None,
         "CFG interval": "{} to {}".format(*interval) if interval != (0, 1) else None,
         "Emphasis": request.emphasis.capitalize() if request.emphasis != "original" else None,
+        "Lora hashes": _hashes(record, "lora", 10),
+        "TI hashes": _hashes(record, "embedding", 12),
         "Version": f"daguerre {record.versions.get('daguerre', 'unknown')}",
     }
     negative = [f"{NEGATIVE} {request.negative_prompt}"] if request.negative_prompt else []
@@ -109,6 +111,11 @@ def to_request(found: Mapping[str, str]) -> TextToImage:
             except ValueError as error:
                 raise RequestError(f"{key} is {found[key][:50]!r} in the picture; expected numbers") from error
     return TextToImage(**values)
+
+
+def _hashes(record: Record, kind: str, digits: int) -> str | None:
+    """Names and the beginnings of SHA-256, by which model sites find files."""
+    return ", ".join(f"{used.name}: {used.sha256[:digits]}" for used in record.adapters if used.kind == kind) or None
 
 
 def _number(value: float) -> float | int:

@@ -21,6 +21,7 @@ DECISIVE = {
     "family": "model family",
     "prediction": "prediction",
     "vae_sha256": "VAE",
+    "adapters": "LoRAs and embeddings",
     "sampler": "sampler",
     "schedule": "schedule",
     "noise": "noise source",
@@ -48,6 +49,20 @@ def pixel_sha256(picture: Image.Image) -> str:
 
 
 @dataclass(frozen=True, kw_only=True)
+class UsedAdapter:
+    """A file that was attached to the model."""
+
+    kind: str  # "lora" or "embedding"
+    name: str  # the file's, or the word that an embedding adds
+    sha256: str
+    weight: float = 1.0
+    text_weight: float | None = None  # in the text encoders; None: `weight`
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.sha256[:10]}, {self.weight:g})"
+
+
+@dataclass(frozen=True, kw_only=True)
 class Record:
     """How one picture was made; what has a default here is the state of the running program."""
 
@@ -62,6 +77,7 @@ class Record:
     model_sha256: str
     vae: str | None = None  # if it is not the model's own
     vae_sha256: str | None = None
+    adapters: tuple[UsedAdapter, ...] = ()  # in the order of their attachment
     device: str
     processor: str
     dtype: str
@@ -91,6 +107,7 @@ class Record:
             raise RecordError(f"the record is not JSON: {error}") from error
         if not isinstance(values, dict):
             raise RecordError("the record is not a JSON object")
+        values = {"adapters": [], **values}  # unknown to records before there were any
         types = {f.name: f.type for f in fields(cls)}
         if unknown := sorted(set(values) - set(types)):
             raise RecordError(f"the record's field {unknown[0]!r} is unknown to this version; update daguerre")
@@ -102,10 +119,14 @@ class Record:
             raise RecordError(f"the record's field 'request' is wrong: {error}") from error
         if not _is_table(values["versions"]):
             raise RecordError("the record's field 'versions' is not a table of texts")
-        for name in types.keys() - {"request", "versions"}:
+        try:
+            adapters = tuple(_adapter(used) for used in values["adapters"])
+        except (TypeError, ValueError) as error:
+            raise RecordError(f"the record's field 'adapters' is wrong: {error}") from error
+        for name in types.keys() - {"request", "versions", "adapters"}:
             if not isinstance(values[name], types[name]) or isinstance(values[name], bool):  # type: ignore[arg-type]
                 raise RecordError(f"the record's field {name!r} is of the wrong type")
-        return cls(**{**values, "request": request})
+        return cls(**{**values, "request": request, "adapters": adapters})
 
 
 def _request(values: dict[str, Any]) -> TextToImage:
@@ -116,6 +137,16 @@ def _request(values: dict[str, Any]) -> TextToImage:
     if "guidance_interval" in values:
         values = {**values, "guidance_interval": tuple(values["guidance_interval"])}
     return TextToImage(**values)
+
+
+def _adapter(values: Any) -> UsedAdapter:
+    used = UsedAdapter(**values)
+    numbers = (used.weight, 1.0 if used.text_weight is None else used.text_weight)
+    if not all(isinstance(text, str) for text in (used.kind, used.name, used.sha256)):
+        raise ValueError("kind, name and sha256 are texts")
+    if not all(isinstance(number, int | float) and not isinstance(number, bool) for number in numbers):
+        raise ValueError("weight and text_weight are numbers")
+    return used
 
 
 def _is_table(value: Any) -> bool:
