@@ -42,12 +42,12 @@ def check(
         Print one JSON object.
     """
     from ..data.config import Data, Source
-    from ..data.manifest import survey
+    from ..data.manifest import gather
 
     data = Data(sources=tuple(Source(path=path) for path in paths), size=size, buckets=True)
     with _bar("checking") as bar:
         task = bar.add_task("checking", total=None)
-        manifest = survey(data, captions=captions, looked_at=lambda count: bar.update(task, completed=count))
+        manifest = gather(data, captions=captions, at_least=0, looked_at=lambda count: bar.update(task, completed=count))
     facts = _facts(manifest, data)
     if json_lines:
         print(json.dumps(facts))

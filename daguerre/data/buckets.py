@@ -12,7 +12,7 @@ def buckets(data: Data) -> list[Size]:
     """The sizes (width, height) that pictures are brought to, widest last.
 
     Without `data.buckets` one square. With it, sides are multiples of `bucket_step`, their ratio is at most
-    `bucket_reach`, and each is the largest of its width whose area is at most that of the square.
+    `bucket_reach`, and each is the highest of its width whose area is at most that of the square. There is a square.
     Raises RequestError.
     """
     size, step = data.size, data.bucket_step
@@ -26,7 +26,8 @@ def buckets(data: Data) -> list[Size]:
         raise RequestError(f"bucket_reach is {data.bucket_reach:g}; a ratio of the longer to the shorter side is >= 1")
     sides = [(width, size * size // width // step * step) for width in range(step, size + 1, step)]
     upright = [(w, h) for w, h in sides if w <= h <= w * data.bucket_reach]
-    return sorted({*upright, *((h, w) for w, h in upright)})
+    square = size // step * step
+    return sorted({(square, square), *upright, *((h, w) for w, h in upright)})
 
 
 def bucket_of(width: int, height: int, data: Data) -> Size:

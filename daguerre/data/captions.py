@@ -6,7 +6,7 @@ import torch
 
 from .config import Captions
 
-WILDCARD = re.compile(r"\{([^{}]*)\}")  # innermost first, so wildcards may hold others
+BRACES = re.compile(r"([{}|])")
 
 
 def varied(caption: str, settings: Captions, rng: torch.Generator) -> str:
@@ -21,14 +21,22 @@ def varied(caption: str, settings: Captions, rng: torch.Generator) -> str:
 
 
 def _chosen(caption: str, rng: torch.Generator) -> str:
-    def one(match: re.Match[str]) -> str:
-        options = match[1].split("|")
-        return options[int(torch.randint(len(options), (), generator=rng))]
-
-    found = 1
-    while found:
-        caption, found = WILDCARD.subn(one, caption)
-    return caption
+    """One option of every "{a|b}", which may hold others; a brace without its partner is a letter."""
+    opened = [[""]]  # options of each open brace, the last still growing; at the bottom the text itself
+    for piece in BRACES.split(caption):
+        if piece == "{":
+            opened.append([""])
+        elif piece == "|" and len(opened) > 1:
+            opened[-1].append("")
+        elif piece == "}" and len(opened) > 1:
+            options = opened.pop()
+            opened[-1][-1] += options[int(torch.randint(len(options), (), generator=rng))]
+        else:
+            opened[-1][-1] += piece
+    while len(opened) > 1:
+        options = opened.pop()
+        opened[-1][-1] += "{" + "|".join(options)
+    return opened[0][0]
 
 
 def _tags(caption: str, settings: Captions, rng: torch.Generator) -> str:

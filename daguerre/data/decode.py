@@ -3,6 +3,8 @@
 import io
 import threading
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 from PIL import Image, ImageColor, ImageOps, UnidentifiedImageError
@@ -30,24 +32,20 @@ def decode(data: bytes, background: str) -> Image.Image:
 
 def examine(data: bytes) -> tuple[int, int]:
     """What `probe` tells, of a picture that `decode` can decode; raises PictureError of any other."""
-    size = probe(data)
     image = _opened(data)
+    size = image.size
     image.draft(None, (1, 1))  # an eighth of a JPEG's sides: all of the file is read, few pixels are made
     _finished(image, (255, 255, 255))
-    return size
+    return _upright(size, image)
 
 
 def probe(data: bytes) -> tuple[int, int]:
-    """Width and height in pixels, as the picture will be after its EXIF turned it; reads the header only.
+    """Width and height in pixels, as the picture will be after its EXIF turned it.
 
-    Raises PictureError.
+    Reads headers only, but all of a PNG, whose EXIF may come last. Raises PictureError.
     """
     image = _opened(data)
-    try:
-        turned = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
-    except Exception as error:  # Pillow's reader of EXIF, likewise
-        raise PictureError(_reason(error)) from error
-    return (image.height, image.width) if turned else image.size
+    return _upright(image.size, image)
 
 
 def ground_color(background: str) -> tuple[int, ...]:
@@ -59,17 +57,11 @@ def ground_color(background: str) -> tuple[int, ...]:
 
 
 def _opened(data: bytes) -> Image.Image:
-    try:
-        with _quiet, warnings.catch_warnings():
-            warnings.filterwarnings("ignore", module=r"PIL\.")
+    with _told_as_damage(), _silence():
+        try:
             image = Image.open(io.BytesIO(data), formats=FORMATS)
-            image.getexif()  # parsed once; what it warns of is no one's business here
-    except UnidentifiedImageError as error:
-        raise PictureError(_no_picture(data)) from error
-    except MemoryError:
-        raise
-    except Exception as error:  # as above
-        raise PictureError(_reason(error)) from error
+        except UnidentifiedImageError as error:
+            raise PictureError(_no_picture(data)) from error
     if not image.width or not image.height:
         raise PictureError(f"it has no pixels: {image.width} x {image.height}")
     if image.width * image.height > MAX_PIXELS:
@@ -78,9 +70,19 @@ def _opened(data: bytes) -> Image.Image:
     return image
 
 
+def _upright(size: tuple[int, int], image: Image.Image) -> tuple[int, int]:
+    return size[::-1] if _exif(image).get(0x0112) in (5, 6, 7, 8) else size
+
+
+def _exif(image: Image.Image) -> Image.Exif:
+    with _told_as_damage(), _silence():
+        return image.getexif()  # parsed once and kept in the image
+
+
 def _finished(image: Image.Image, ground: tuple[int, ...]) -> Image.Image:
-    try:
+    with _told_as_damage():
         image.load()
+        _exif(image)
         image = ImageOps.exif_transpose(image)
         if image.mode in ("I", "F") or image.mode.startswith("I;16"):
             image = _eight_bits(image)
@@ -88,10 +90,24 @@ def _finished(image: Image.Image, ground: tuple[int, ...]) -> Image.Image:
             rgba = image.convert("RGBA")
             return Image.alpha_composite(Image.new("RGBA", rgba.size, ground), rgba).convert("RGB")
         return image.convert("RGB")
+
+
+@contextmanager
+def _told_as_damage() -> Iterator[None]:
+    try:
+        yield
     except (MemoryError, PictureError):
         raise
     except Exception as error:  # Pillow's decoders raise all kinds for damaged files
         raise PictureError(_reason(error)) from error
+
+
+@contextmanager
+def _silence() -> Iterator[None]:
+    """No warnings of Pillow, whose limits are wider than ours."""
+    with _quiet, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module=r"PIL\.")
+        yield
 
 
 def _no_picture(data: bytes) -> str:

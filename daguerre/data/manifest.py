@@ -29,8 +29,8 @@ class Entry:
     weight: float = 1.0
     row: Mapping[str, Any] = field(default_factory=dict)  # of its table, all but pictures
     beside: Mapping[str, str] = field(default_factory=dict)  # SHA-256 of its "mask" and of other pictures by column
-    origin: Origin
-    mask: Path | None = None
+    origin: Origin = field(compare=False)
+    mask: Path | None = field(default=None, compare=False)
 
     def read(self) -> bytes:
         """The encoded picture."""
@@ -88,47 +88,36 @@ def gather(
     *,
     captions: bool = True,
     others: Sequence[str] = (),
+    at_least: int = 1,
     looked_at: Callable[[int], None] = lambda count: None,
 ) -> Manifest:
-    """All usable pictures of the sources, of which there must be one.
+    """All usable pictures of the sources.
 
     With `captions` off pictures need none. `others` are columns of tables with pictures that are needed, too.
     `looked_at` is told how many have been checked so far. Results are remembered in the folder `data.cache`, if set,
-    until a file's size or time changes. Raises RequestError that names the source and the remedy.
+    until a file's size or time changes. Raises RequestError that names the source and the remedy, also if fewer than
+    `at_least` pictures are usable.
     """
-    manifest = survey(data, captions=captions, others=others, looked_at=looked_at)
-    if not manifest.entries:
-        first = "; ".join(f"{name}: {reason}" for name, reason in manifest.dropped[:3])
-        raise RequestError(f"none of {len(manifest.dropped)} pictures can be used. {first}")
-    return manifest
-
-
-def survey(
-    data: Data,
-    *,
-    captions: bool = True,
-    others: Sequence[str] = (),
-    looked_at: Callable[[int], None] = lambda count: None,
-) -> Manifest:
-    """As `gather`, but perhaps nothing is usable."""
     ground_color(data.background)
     if not data.sources:
         raise RequestError("no sources of pictures: set data.sources to folders, .parquet or .tar files")
     entries: list[Entry] = []
     dropped: list[tuple[str, str]] = []
     for source in data.sources:
-        seen = 0
-        silent = 0
+        seen = silent = 0
         for found, result in _checked(source, data, others):
             seen += 1
             caption = found.caption or source.caption
-            silent += not caption
+            silent += not caption and not found.problem
             if isinstance(result, Checked) and not (reason := unusable(caption, required=captions)):
                 entries.append(_entry(found, caption, source, result))
             else:
                 dropped.append((found.name, result if isinstance(result, str) else reason))
             looked_at(len(entries) + len(dropped))
         _refuse_useless(source, seen, silent if captions else 0)
+    if len(entries) < at_least:
+        first = "; ".join(f"{name}: {reason}" for name, reason in dropped[:3])
+        raise RequestError(f"{len(entries)} of {len(entries) + len(dropped)} pictures can be used. {first}")
     return Manifest(tuple(entries), tuple(dropped))
 
 

@@ -8,6 +8,8 @@ from torch import Tensor
 
 from ..request import RequestError
 
+UNIT = 1_000_000  # repeats are counted in millionths, exactly
+
 
 class Order:
     """The global batches of a run.
@@ -25,10 +27,10 @@ class Order:
         if batch < 1:
             raise RequestError(f"batch is {batch}; it must be at least 1")
         self.batch, self.seed = batch, seed
-        self.repeats = torch.tensor(repeats, dtype=torch.float64)
+        self.repeats = torch.tensor(repeats, dtype=torch.float64).mul(UNIT).round().long()
         members: dict[Hashable, list[int]] = {}
         for entry, bucket in enumerate(bucket_of_entry):
-            if repeats[entry]:
+            if self.repeats[entry]:
                 members.setdefault(bucket, []).append(entry)
         self.members = [torch.tensor(entries) for entries in members.values()]
         self.batches = [self._most(entries) for entries in self.members]
@@ -47,12 +49,7 @@ class Order:
 
     def _most(self, entries: Tensor) -> int:
         """Batches that hold the entries' repeats, whether the draw of the fractions turns out low or high."""
-        whole, fraction = self._split(entries)
-        return -(-int(whole.sum() + fraction.sum().sub(1e-9).ceil().clamp(min=0)) // self.batch)
-
-    def _split(self, entries: Tensor) -> tuple[Tensor, Tensor]:
-        repeats = self.repeats[entries]
-        return repeats.floor().long(), repeats - repeats.floor()
+        return -(-int(self.repeats[entries].sum()) // (UNIT * self.batch))
 
     def _batches(self, epoch: int) -> Tensor:
         """All batches of an epoch, (batches, batch)."""
@@ -66,14 +63,12 @@ class Order:
     def _filled(self, entries: Tensor, places: int, rng: torch.Generator) -> Tensor:
         """A bucket's entries as often as they shall be seen, shuffled, and some more to fill all places."""
         entries = entries[torch.randperm(len(entries), generator=rng)]
-        whole, fraction = self._split(entries)
-        # Systematic sampling: marks at distance 1, shifted at random, each take the entry they fall on.
-        marks = torch.cat([fraction.new_zeros(1), fraction.cumsum(0)]) + torch.rand((), generator=rng)
-        counts = whole + marks.floor().diff().long()
+        # Systematic sampling: marks at distance 1, shifted at random, count for the entry on which they fall.
+        ends = torch.randint(UNIT, (1,), generator=rng) + self.repeats[entries].cumsum(0)
+        counts = (ends // UNIT).diff(prepend=torch.zeros(1, dtype=torch.int64))
         seen = entries.repeat_interleave(counts)
         more = entries.flip(0).repeat(-(-places // len(entries)))[: places - len(seen)]
-        full = torch.cat([seen[torch.randperm(len(seen), generator=rng)], more])
-        return full[:places]
+        return torch.cat([seen[torch.randperm(len(seen), generator=rng)], more])
 
     def _generator(self, epoch: int) -> torch.Generator:
         digest = hashlib.blake2b(repr((self.seed, "order", epoch)).encode(), digest_size=8).digest()

@@ -13,8 +13,8 @@ PLURAL = re.compile(r"[^su]s$|\b(?:people|men|women|feet)\b", re.IGNORECASE)
 
 
 def with_article(name: str) -> str:
-    """ "a cat", "an apple", but "paw prints": names of many things, lists and numbers stay as they are."""
-    if PLURAL.search(HEAD.split(name)[0]) or ":" in name or name[:1].isdigit():
+    """ "a cat", "an apple", but "paw prints": names of many things and lists stay as they are."""
+    if PLURAL.search(HEAD.split(name)[0]) or ":" in name:
         return name
     return f"{'an' if AN.match(name) else 'a'} {name}"
 

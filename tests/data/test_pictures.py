@@ -86,14 +86,7 @@ whole = encoded("red", (32, 32))
 
 @pytest.mark.parametrize(
     "data",
-    [
-        b"",
-        b"no picture",
-        whole[:-32],
-        whole[:30],
-        whole[:45] + b"\0\0\0" + whole[48:],
-        None,
-    ],
+    [b"", b"no picture", whole[:-32], whole[:30], whole[:45] + b"\0\0\0" + whole[48:], None],
     ids=["empty", "text", "cut", "cut early", "flipped", "null"],
 )
 def test_a_damaged_picture_is_named_by_file_and_row(file, data):
