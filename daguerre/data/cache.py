@@ -114,8 +114,9 @@ class Cache:
 
     def _scan(self) -> None:
         """Learns of entries that packs have gained; what another process is still writing is left for later."""
-        for pack in sorted(self.folder.glob("*.pack")):
-            at, size = self._scanned.get(pack, 0), pack.stat().st_size
+        found = [(pack.stat(), pack) for pack in self.folder.glob("*.pack")]
+        for status, pack in sorted(found, key=lambda pair: pair[0].st_mtime_ns):  # what was rebuilt is newer
+            at, size = self._scanned.get(pack, 0), status.st_size
             if at >= size:
                 continue
             with pack.open("rb") as file:
