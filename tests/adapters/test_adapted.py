@@ -1,0 +1,60 @@
+"""Files named in a request are attached for it, and told of in the record."""
+
+import hashlib
+import logging
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from daguerre import TextToImage
+from daguerre.adapters.adapted import AdapterFile, adapted
+from daguerre.adapters.formats import save_lora
+from daguerre.adapters.lora_file import adapter_sha256
+from tests.adapters.made import apart, outputs, random_lora, random_word
+from tests.toy import toy
+
+
+@torch.no_grad()
+def test_all_files_are_attached_and_recorded(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    model = toy("sd1")
+    lora, word = random_lora(model), random_word(model, "zwx")
+    save_lora(tmp_path / "mine.safetensors", lora, model, "kohya")
+    save_lora(tmp_path / "folder", lora, model, "peft")
+    word.save(tmp_path / "word.safetensors")
+    files = [
+        AdapterFile(kind="embedding", path=tmp_path / "word.safetensors"),
+        AdapterFile(kind="lora", path=tmp_path / "mine.safetensors", weight=0.5, text_weight=0.25),
+        AdapterFile(kind="lora", path=tmp_path / "folder", weight=-0.2),
+    ]
+    request, plain = TextToImage(prompt="a zwx"), outputs(model)
+    with adapted(model, files) as (knowing, used):
+        drawn, said = outputs(model), knowing.encode(request)[0].tokens
+    assert apart(outputs(model), plain) == 0
+    with lora.attach(model, 0.5, 0.25), lora.attach(model, -0.2), word.attach(model) as other:
+        assert apart(outputs(model), drawn) <= 1e-5
+        assert torch.allclose(other.encode(request)[0].tokens, said, atol=1e-4)
+    assert [(u.kind, u.name, u.weight, u.text_weight) for u in used] == [
+        ("embedding", "zwx", 1.0, None), ("lora", "mine", 0.5, 0.25), ("lora", "folder", -0.2, None),
+    ]  # fmt: skip
+    assert used[1].sha256 == hashlib.sha256((tmp_path / "mine.safetensors").read_bytes()).hexdigest()
+    assert used[2].sha256 == adapter_sha256(tmp_path / "folder")
+    assert not caplog.records
+    more = {"lora_unet_x.lora_down.weight": torch.ones(1, 2), "lora_unet_x.lora_up.weight": torch.ones(2, 1)}
+    save_file({**load_file(tmp_path / "mine.safetensors"), **more}, tmp_path / "more.safetensors")
+    with (
+        caplog.at_level(logging.WARNING),
+        adapted(model, [AdapterFile(kind="lora", path=tmp_path / "more.safetensors")]),
+    ):
+        assert "2 tensors fit no layer" in caplog.text
+
+
+def test_the_hash_of_a_folder_is_that_of_all_its_weights(tmp_path: Path) -> None:
+    model, lora = toy("sd1"), random_lora(toy("sd1"))
+    save_lora(tmp_path / "peft", lora, model, "peft")
+    before = adapter_sha256(tmp_path / "peft")
+    with torch.no_grad():
+        lora.factors["text.layers.0.q"].up.add_(1)
+    save_lora(tmp_path / "other", lora, model, "peft")
+    assert adapter_sha256(tmp_path / "other") != before
