@@ -15,10 +15,12 @@ from typing import Any
 
 from ..files.durable import durable_write
 from ..request import MAX_PROMPT
+from .config import Source
 from .decode import PictureError, examine
 from .found import Found, file_bytes, stamp
 
 log = logging.getLogger(__name__)
+Results = dict[str, dict[str, Any] | str]  # fields of Checked, or a reason, by what would change with the picture
 AT_ONCE = 64  # pictures between the threads and the caller
 NO_WORDS = re.compile(
     r"\.\.[/\\]|</?(?:a|b|body|br|div|html|i|iframe|img|p|script|span|style|svg)\b[^>]*>", re.IGNORECASE
@@ -58,20 +60,24 @@ class Checks:
     With a cache folder a file there keeps the results until a picture's file changes its size or time.
     """
 
-    def __init__(self, folder: Path | None, source: Path, others: Sequence[str]):
+    def __init__(self, folder: Path | None, source: Source, others: Sequence[str]):
         self.others = tuple(others)
-        digest = hashlib.sha256(str(source.absolute()).encode()).hexdigest()[:16]
+        which = json.dumps([str(source.path.absolute()), source.split, *others])
+        digest = hashlib.sha256(which.encode()).hexdigest()[:16]
         self.path = folder / f"checked-{digest}.json" if folder else None
         self.before = self._remembered()
-        self.results: dict[str, dict[str, Any] | str] = {}
+        self.results: Results = {}
 
     def of(self, pictures: Iterable[Found]) -> Iterator[tuple[Found, Checked | str]]:
         """Each picture, in order, with what it is or the reason why it cannot be used."""
-        candidates = iter(pictures)
-        with ThreadPoolExecutor(min(16, os.cpu_count() or 1)) as threads:
-            while some := list(islice(candidates, AT_ONCE)):
-                yield from zip(some, threads.map(self._result, some), strict=True)
-        self._remember()
+        candidates, done = iter(pictures), False
+        try:
+            with ThreadPoolExecutor(min(16, os.cpu_count() or 1)) as threads:
+                while some := list(islice(candidates, AT_ONCE)):
+                    yield from zip(some, threads.map(self._result, some), strict=True)
+            done = True
+        finally:
+            self._remember(self.results if done else self.before | self.results)
 
     def _result(self, found: Found) -> Checked | str:
         if found.problem:
@@ -87,7 +93,7 @@ class Checks:
         self.results[key] = result
         return result if isinstance(result, str) else Checked(**result)
 
-    def _remembered(self) -> dict[str, dict[str, Any] | str]:
+    def _remembered(self) -> Results:
         if self.path is None or not self.path.is_file():
             return {}
         try:
@@ -99,10 +105,10 @@ class Checks:
             return {}
         return dict(known)
 
-    def _remember(self) -> None:
-        if self.path is None or self.results.keys() == self.before.keys():
+    def _remember(self, results: Results) -> None:
+        if self.path is None or results.keys() == self.before.keys():
             return
-        text = json.dumps(self.results)
+        text = json.dumps(results)
 
         def write(target: Path) -> None:
             target.write_text(text, encoding="utf-8")

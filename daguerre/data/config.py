@@ -25,7 +25,7 @@ class Captions:
     tag_dropout: float = 0.0  # chance of each other tag to be left out
     dropout: float = 0.1  # chance of the whole caption to be left out, for guidance (arXiv:2207.12598)
     wildcards: bool = False  # "{red|green} ball": one of them
-    prefix: str = ""
+    prefix: str = ""  # put before every caption that is not left out, as it is: mind the space
     suffix: str = ""
 
 

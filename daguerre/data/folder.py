@@ -45,10 +45,12 @@ class InFile:
 
 def folder_pictures(root: Path, source: Source) -> Iterator[Found]:
     """The pictures of a folder and those below; masks have the names ROOT/NAME. Raises RequestError."""
-    masks = source.masks.resolve() if source.masks else None
-    for place, folders, files in os.walk(root):
+    seen = {root.resolve(), source.masks.resolve() if source.masks else None}  # links may lead in circles
+    for place, folders, files in os.walk(root, followlinks=True):
         here = Path(place)
-        folders[:] = sorted(f for f in folders if not f.startswith(".") and (here / f).resolve() != masks)
+        inner = {name: (here / name).resolve() for name in sorted(folders) if not name.startswith(".")}
+        folders[:] = [name for name, real in inner.items() if real not in seen]
+        seen.update(inner.values())
         if tables := [name for name in TABLES if name in files]:
             folders.clear()  # the table says which pictures there are
             yield from _table(here / tables[0], root, source)

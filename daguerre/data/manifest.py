@@ -127,7 +127,7 @@ def _checked(source: Source, data: Data, others: Sequence[str]) -> Iterator[tupl
             raise RequestError(f"{source.path}: {name} is {value:g}; it must be 0 or more")
     masks = pictures_below(source.masks) if source.masks else {}
     found = (replace(f, name=printable(f.name), mask=masks.get(f.stem)) for f in found_in(source))
-    return Checks(data.cache, source.path, others).of(found)
+    return Checks(data.cache, source, others).of(found)
 
 
 def _refuse_useless(source: Source, seen: int, silent: int) -> None:

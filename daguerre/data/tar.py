@@ -86,6 +86,10 @@ def tar_pictures(path: Path, root: Path, source: Source) -> Iterator[Found]:
         members = archive.stems[stem]
         extension = next((e for e in members if e in ENDINGS), "")
         if not extension:
+            if named := [e for e in members if e.rpartition(".")[2] in ENDINGS]:
+                origin = InTar(archive, stem, named[0], changed)
+                problem = f"there is no {stem}.png or the like; in an archive a picture's name ends at the first dot"
+                yield Found(name=f"{path}: {stem}.{named[0]}", stem="", origin=origin, problem=problem)
             continue
         row: dict[str, Any] = {}
         caption, problem = None, ""

@@ -7,7 +7,11 @@ import tarfile
 import pyarrow
 import pyarrow.parquet
 
+from daguerre.data.config import Data, Source
+from daguerre.data.manifest import gather
 from tests.data.encoded import noise, saved
+
+COUNT = 6
 
 
 def picture(i):
@@ -68,3 +72,9 @@ def write_tar(folder, count, first=0, before=False):
             if before:
                 add(f"shard/{i:03}.before.png", picture(i + 100))
     return path
+
+
+def manifest_of(*paths, **options):
+    cache = options.pop("cache", None)
+    others = {k: options.pop(k) for k in ("captions", "others", "at_least") if k in options}
+    return gather(Data(sources=tuple(Source(path=p, **options) for p in paths), cache=cache), **others)
