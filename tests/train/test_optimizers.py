@@ -1,6 +1,7 @@
 """Optimizers by name: the library's own numbers, groups, and resuming to the same bits."""
 
 import shutil
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -253,7 +254,7 @@ def test_what_cannot_be_is_told(changes, message):
 
 
 def test_a_missing_package_names_the_extra(monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, "schedulefree", None)
+    monkeypatch.setitem(sys.modules, "schedulefree", None)
     with pytest.raises(RequestError, match=r"'schedule_free' cannot be had: .*; pip install 'daguerre\[train\]'"):
         build(Optimizer(name="schedule_free"), dict(Net().named_parameters()))
 
