@@ -83,7 +83,7 @@ class Checks:
         if found.problem:
             return found.problem
         try:
-            key = json.dumps([found.origin.stamp, stamp(found.mask) if found.mask else "", *self.others])
+            key = json.dumps([found.origin.stamp(self.others), stamp(found.mask) if found.mask else ""])
         except OSError as error:
             return _told(error)
         result = self.before.get(key)

@@ -3,7 +3,8 @@
 import csv
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,9 +28,12 @@ class InFile:
     folder: Path
     row: Mapping[str, Any] = field(default_factory=dict)
 
-    @property
-    def stamp(self) -> str:
-        return stamp(self.path)
+    def stamp(self, columns: Sequence[str]) -> str:
+        stamps = [stamp(self.path)]
+        for column in columns:
+            with suppress(PictureError, OSError):  # told when it is read
+                stamps.append(stamp(self._other(column)))
+        return " ".join(stamps)
 
     def read(self, column: str) -> bytes:
         return file_bytes(self._other(column) if column else self.path)
@@ -118,7 +122,7 @@ def _rows(path: Path) -> Iterator[tuple[int, dict[str, Any] | str]]:
                         yield number, "it is no JSON object"
         return
     with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
-        reader = csv.DictReader(file)
+        reader = csv.DictReader(file, restkey="")
         while True:
             try:
                 yield reader.line_num + 1, next(reader)

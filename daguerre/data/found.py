@@ -1,6 +1,6 @@
 """Pictures that a source names, before anybody has looked at them, and the words that come with them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from stat import S_ISREG
@@ -18,9 +18,8 @@ MAX_TEXT = 100_000  # bytes of a caption's file; more is refused as too long
 class Origin(Protocol):
     """Where a picture's bytes are. `read` raises PictureError or OSError."""
 
-    @property
-    def stamp(self) -> str:
-        """Changes when the bytes may have changed; raises OSError where there are none."""
+    def stamp(self, columns: Sequence[str]) -> str:
+        """Changes when the bytes may have changed, those of `columns` included; raises OSError where there are none."""
 
     def read(self, column: str) -> bytes:
         """The picture itself for "", or the one that its table names in a column."""

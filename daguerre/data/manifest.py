@@ -109,10 +109,12 @@ def gather(
             seen += 1
             caption = found.caption or source.caption
             silent += not caption and not found.problem
-            if isinstance(result, Checked) and not (reason := unusable(caption, required=captions)):
-                entries.append(_entry(found, caption, source, result))
+            if isinstance(result, str):
+                dropped.append((found.name, result))
+            elif reason := unusable(caption, required=captions):
+                dropped.append((found.name, reason))
             else:
-                dropped.append((found.name, result if isinstance(result, str) else reason))
+                entries.append(_entry(found, caption, source, result))
             looked_at(len(entries) + len(dropped))
         _refuse_useless(source, seen, silent if captions else 0)
     if len(entries) < at_least:

@@ -104,8 +104,7 @@ class InParquet:
     number: int
     changed: str
 
-    @property
-    def stamp(self) -> str:
+    def stamp(self, columns: Sequence[str]) -> str:
         return f"{self.changed}:{self.number}"
 
     def read(self, column: str) -> bytes:

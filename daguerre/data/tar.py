@@ -2,7 +2,7 @@
 
 import json
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -65,8 +65,7 @@ class InTar:
     extension: str
     changed: str
 
-    @property
-    def stamp(self) -> str:
+    def stamp(self, columns: Sequence[str]) -> str:
         return f"{self.changed}:{self.stem}.{self.extension}"
 
     def read(self, column: str) -> bytes:
@@ -83,27 +82,37 @@ def tar_pictures(path: Path, root: Path, source: Source) -> Iterator[Found]:
     changed, inside = stamp(path), path.relative_to(root).with_suffix("").as_posix()
     has_split = False
     for stem in sorted(archive.stems):
-        members = archive.stems[stem]
-        extension = next((e for e in members if e in ENDINGS), "")
-        if not extension:
-            if named := [e for e in members if e.rpartition(".")[2] in ENDINGS]:
-                origin = InTar(archive, stem, named[0], changed)
-                problem = f"there is no {stem}.png or the like; in an archive a picture's name ends at the first dot"
-                yield Found(name=f"{path}: {stem}.{named[0]}", stem="", origin=origin, problem=problem)
+        extensions = [e for e in archive.stems[stem] if e.rpartition(".")[2] in ENDINGS]
+        if not extensions:
             continue
+        extension = min(extensions, key=lambda e: "." in e)  # the first without another dot
         row: dict[str, Any] = {}
         caption, problem = None, ""
-        try:
-            row = json.loads(archive.read(members["json"])) if "json" in members else {}
-            text = next((archive.read(members[s[1:]]) for s in SIDECARS if s[1:] in members), None)
-            caption = said_in(row) if text is None else as_text(text)
-        except (ValueError, AttributeError, RecursionError) as error:
-            row, problem = {}, f"its text cannot be read: {error}"
+        if "." in extension:
+            problem = f"there is no {stem}.png or the like; in an archive a picture's name ends at the first dot"
+        else:
+            try:
+                row, caption = _words(archive, archive.stems[stem])
+            except (ValueError, OSError) as error:
+                problem = f"its text cannot be read: {error}"
         has_split |= "split" in row
-        if source.split and not problem and row.get("split") != source.split:
-            continue
-        origin = InTar(archive, stem, extension, changed)
-        name = f"{path}: {stem}.{extension}"
-        yield Found(name=name, stem=f"{inside}/{stem}", origin=origin, caption=caption, row=row, problem=problem)
+        if problem or not source.split or row.get("split") == source.split:
+            origin = InTar(archive, stem, extension, changed)
+            name = f"{path}: {stem}.{extension}"
+            yield Found(name=name, stem=f"{inside}/{stem}", origin=origin, caption=caption, row=row, problem=problem)
     if source.split and not has_split:
         raise RequestError(f"{path} tells no `split` in its JSON, but split is {source.split!r}; leave that out")
+
+
+def _words(archive: TarFile, members: Mapping[str, Member]) -> tuple[dict[str, Any], str | None]:
+    """What the JSON of a picture says, and its caption."""
+    row = {}
+    if "json" in members:
+        try:
+            row = json.loads(archive.read(members["json"]))
+        except RecursionError as error:
+            raise ValueError("its JSON is too deep") from error
+        if not isinstance(row, dict):
+            raise ValueError("its JSON is no object")
+    text = next((members[suffix[1:]] for suffix in SIDECARS if suffix[1:] in members), None)
+    return row, said_in(row) if text is None else as_text(archive.read(text))

@@ -7,7 +7,7 @@ from daguerre.data.config import Data, Source
 from daguerre.data.decode import PictureError, decode
 from daguerre.data.manifest import gather
 from tests.data.encoded import noise, saved, unusable
-from tests.data.layouts import COUNT, manifest_of, picture, write_folder, write_parquet
+from tests.data.layouts import COUNT, manifest_of, picture, write_folder, write_parquet, write_table
 
 
 def hostile_captions():
@@ -126,3 +126,16 @@ def test_a_second_start_takes_no_second(tmp_path):
     begun = time.process_time()
     assert len(manifest_of(source, cache=tmp_path / "cache").entries) == 1500
     assert time.process_time() - begun < 1
+
+
+def test_another_picture_of_a_pair_is_checked_when_it_changes(tmp_path):
+    folder, cache = write_table(tmp_path / "a", COUNT, before=True), tmp_path / "cache"
+    before = manifest_of(folder, cache=cache, others=("before",))
+    (folder / "before-2.png").write_bytes(picture(77))
+    after = manifest_of(folder, cache=cache, others=("before",))
+    changed = [a.beside != b.beside for a, b in zip(after.entries, before.entries, strict=True)]
+    assert changed == [i == 2 for i in range(COUNT)]
+    (folder / "before-2.png").write_bytes(b"torn")
+    assert [reason.split(":")[0] for _, reason in manifest_of(folder, cache=cache, others=("before",)).dropped] == [
+        "its before"
+    ]
