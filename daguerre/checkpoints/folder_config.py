@@ -111,7 +111,7 @@ def _scheduler(model: Description) -> dict[str, Any]:
         "_class_name": f"{kind}Scheduler", "beta_start": 0.00085, "beta_end": 0.012,
         "beta_schedule": "scaled_linear", "num_train_timesteps": 1000,
         "steps_offset": 1, "rescale_betas_zero_snr": model.zero_snr,
-        "prediction_type": "v_prediction" if model.prediction == "v" else "epsilon",
+        "prediction_type": {"v": "v_prediction", "flow": "flow_prediction"}.get(model.prediction, "epsilon"),
         "timestep_spacing": "trailing" if turbo or model.zero_snr else "leading",
     }
     return config if large else config | {"clip_sample": False, "set_alpha_to_one": False}

@@ -34,7 +34,6 @@ IGNORED = {
     r"(first_stage_model\.)?loss\..*": "only for training the VAE",
     r"v_pred|ztsnr": "mark of the kind of prediction",
 }
-EXTRA_CHANNELS = {0: "", 5: "-inpaint", 4: "-edit"}  # mask and masked latents; the picture to edit
 DERIVED = r"(?!sd|vae|text)[a-z0-9-]{1,32}"  # a model that is built like one of ours and used in its own way
 FLOATS = torch.float16, torch.bfloat16, torch.float32, torch.float64
 V_STATISTIC = "output_blocks.11.1.transformer_blocks.0.norm1.bias"
@@ -45,7 +44,7 @@ class Description:
     """All that is needed to build a model's networks and to use them as they were trained."""
 
     family: str  # as `structure` names it, or the name of a derived model; vae or text if that is all
-    prediction: Literal["epsilon", "v"] = "epsilon"
+    prediction: Literal["epsilon", "v", "flow"] = "epsilon"
     zero_snr: bool = False  # trained with a schedule that ends in pure noise (arXiv:2305.08891)
     unet: UNetConfig | None = None
     vae: VAEConfig | None = None
@@ -112,7 +111,13 @@ def structure(unet: UNetConfig, texts: int | None) -> str:
         base = "sdxl-refiner" if texts == 1 or (texts is None and not unet.depth[-1]) else "sdxl"
     else:
         base = "sd2" if unet.linear else "sd1"
-    return base + EXTRA_CHANNELS.get(unet.channels_in - unet.channels_out, "")
+    return base + _task(unet)
+
+
+def _task(unet: UNetConfig) -> str:
+    """What the input channels beyond the latents are for: mask and masked latents, or the picture to edit."""
+    tasks = {unet.channels_out + 1: "-inpaint", unet.channels_out: "-edit"}
+    return tasks.get(unet.channels_in - unet.channels_out, "")
 
 
 def _find(checkpoint: Checkpoint, weights: str) -> tuple[Part, ...]:
@@ -135,8 +140,9 @@ def _find(checkpoint: Checkpoint, weights: str) -> tuple[Part, ...]:
 
 
 def _family(checkpoint: Checkpoint, unet: UNetConfig, texts: int) -> str:
-    if unet.channels_in - unet.channels_out not in EXTRA_CHANNELS:
-        reason = f"its U-Net takes {unet.channels_in} channels; models that take 4, 8 or 9 are known"
+    if unet.channels_in != unet.channels_out and not _task(unet):
+        c = unet.channels_out
+        reason = f"its U-Net takes {unet.channels_in} channels; models that take {c}, {2 * c} or {2 * c + 1} are known"
         raise CheckpointError(checkpoint.path, reason)
     shown, scheduler = structure(unet, texts or None), checkpoint.configs.get("scheduler", {})
     how = scheduler.get("_class_name"), scheduler.get("timestep_spacing")
@@ -155,11 +161,13 @@ def _prediction(checkpoint: Checkpoint, part: Part, unet: UNetConfig | None) -> 
     scheduler, key = Settings(checkpoint, "scheduler"), part.key(V_STATISTIC)
     stated = checkpoint.metadata.get("modelspec.prediction_type")
     if scheduler.values:
-        kind = scheduler.get("prediction_type", kind, one_of("epsilon", "v_prediction")).removesuffix("_prediction")
+        kind = scheduler.get(
+            "prediction_type", kind, one_of("epsilon", "v_prediction", "flow_prediction")
+        ).removesuffix("_prediction")
         zero_snr, why = scheduler.get("rescale_betas_zero_snr", False, one_of(False, True)), "its scheduler says so"
     elif "v_pred" in checkpoint.tensors:
         kind, why = "v", "a tensor named v_pred says so"
-    elif stated in ("epsilon", "v"):
+    elif stated in ("epsilon", "v", "flow"):
         kind, why = stated, "modelspec.prediction_type says so"
     elif unet == SD2 and key in checkpoint.tensors:
         spread = checkpoint.tensor(key).float().std(correction=0).item()

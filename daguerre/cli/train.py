@@ -1,126 +1,222 @@
-"""`daguerre train`: a recipe file to a run of training."""
+"""`daguerre train`: a recipe file, with changes, to a run and its results."""
 
+import signal
 import sys
 import time
-import tomllib
-from collections.abc import Iterable
-from dataclasses import fields, is_dataclass, replace
-from difflib import get_close_matches
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import Parameter
 
 from ..request import RequestError
 from .exit import UNUSABLE, Failure
+from .training_progress import TrainingProgress
 
 if TYPE_CHECKING:
+    from ..train.config import Run
     from ..train.tintype import Plan
 
 STAGES = ("autoencoder", "clip", "unet")
-NAMES = {  # bool first: it is an int, too
-    bool: "true or false",
-    int: "a whole number",
-    float: "a number",
-    str: "a string",
-    tuple: "a list of whole numbers",
-    Path: "a path",
-}
+SCRATCH = "scratch"
 
 
 def train(
-    recipe: Path,
+    recipe: Path | None = None,
     /,
-    *,
+    *changes: Annotated[str, Parameter(allow_leading_hyphen=True)],
     pictures: Path | None = None,
     run: Path | None = None,
-    stages: list[str] | None = None,
+    base: str | None = None,
+    resume: Path | None = None,
     minutes: float = float("inf"),
+    allow_changes: Annotated[bool, Parameter(negative="")] = False,
+    find_rate: Annotated[bool, Parameter(negative="")] = False,
+    settings: Annotated[bool, Parameter(negative="")] = False,
+    stages: list[str] | None = None,
     export: Path | None = None,
+    quiet: Annotated[bool, Parameter(name=["--quiet", "-q"], negative="")] = False,
 ) -> None:
-    """Train the built-in model from captioned pictures; repeat the command to go on where it stopped.
+    """Train a model, an adapter or a new word; repeat the command, or --resume, to go on where it stopped.
 
     Parameters
     ----------
     recipe
-        A TOML file: pictures, run, seed, and a table of settings for each stage.
+        A TOML file; those in `recipes/` are a start, and docs/training.md explains them.
+    changes
+        Settings in place of the file's, such as loop.steps=500 or data.flip=true.
     pictures
-        The Parquet file of captioned pictures, in place of the recipe's.
+        Your pictures, a folder or a table, in place of the recipe's.
     run
-        The folder for checkpoints, samples and the log, in place of the recipe's.
-    stages
-        Only these: autoencoder, clip, unet.
+        The folder for checkpoints, samples, report and results, in place of the recipe's.
+    base
+        What to start from: tintype, a model file or folder, or a name that `daguerre models list` shows.
+    resume
+        Go on with the run in this folder; no recipe is needed.
     minutes
         Stop after so long; a checkpoint is saved first.
+    allow_changes
+        Go on although settings, pictures or machine have changed; the run is then marked as not exact.
+    find_rate
+        Do not train: try learning rates and suggest one.
+    settings
+        Do not train: print every setting of the recipe with its value.
+    stages
+        For recipe "scratch", only these: autoencoder, clip, unet.
     export
-        Write the averaged weights as one model file at the end.
+        For recipe "scratch", write the averaged weights as one model file at the end.
+    quiet
+        Print nothing but the results' paths.
     """
-    for name in stages or ():
-        _require("stage", name, STAGES)
-    values = _read(recipe)
-    values |= {k: str(v) for k, v in (("pictures", pictures), ("run", run)) if v is not None}
-    from ..train import tintype
+    from ..train import recipe_file
 
-    plan = _plan(values, recipe)
+    if resume and recipe:  # what stands first is a change then
+        recipe, changes = None, (str(recipe), *changes)
+    if (recipe is None) == (resume is None):
+        raise Failure("name a recipe file, or a run with --resume", UNUSABLE)
+    values, where = (recipe_file.read(recipe), str(recipe)) if recipe else ({}, "")
+    recipe_file.override(values, _joined(changes))
+    if values.get("recipe", "") == SCRATCH:
+        given = {"pictures": pictures, "run": run}
+        plan = _plan(values | {k: str(v) for k, v in given.items() if v is not None}, where)
+        return _scratch(plan, stages, minutes, export, allow_changes=allow_changes, quiet=quiet)
+    if stages or export:
+        raise Failure(
+            "--stages and --export are for recipe 'scratch'; others write their results by [output]", UNUSABLE
+        )
+    config = _resumed(resume, values) if resume else _config(values, where, pictures, run, base)
+    if settings:
+        print(recipe_file.text_of(recipe_file.plain(config)), end="")
+        return None
+    if find_rate:
+        return _find_rate(config)
+    from ..train import runs
+
+    records = runs.train(config, stop=time.time() + minutes * 60, allow_changes=allow_changes)
+    return _follow(records, config.loop.steps, config.loop.log_every, quiet=quiet)
+
+
+def _joined(changes: tuple[str, ...]) -> list[str]:
+    """ "--loop.steps 100" as "loop.steps=100"."""
+    found: list[str] = []
+    waiting = ""
+    for change in changes:
+        if waiting:
+            found.append(f"{waiting}={change}")
+            waiting = ""
+        elif change.startswith("--") and "=" not in change:
+            waiting = change.removeprefix("--")
+        else:
+            found.append(change)
+    if waiting:
+        raise RequestError(f"--{waiting} has no value; write NAME=VALUE, such as loop.steps=100")
+    return found
+
+
+def _config(values: dict[str, Any], where: str, pictures: Path | None, run: Path | None, base: str | None) -> "Run":
+    from ..train.config import Run
+    from ..train.recipe_file import filled
+
+    if pictures is not None:
+        data = values.setdefault("data", {})
+        sources = data.get("sources") or [{}]
+        if len(sources) > 1:
+            raise RequestError(
+                f"{where} has {len(sources)} sources of pictures, so --pictures is not clear; change data.sources"
+            )
+        data["sources"] = [{**sources[0], "path": str(pictures)}]
+    values |= {k: str(v) for k, v in (("run", run), ("base", base)) if v is not None}
+    config = filled(Run, values, where)
+    return _with_base(config)
+
+
+def _resumed(folder: Path, values: dict[str, Any]) -> "Run":
+    from dataclasses import replace
+
+    from ..train.config import Run
+    from ..train.recipe_file import filled
+    from ..train.runs import settings_of
+
+    config = settings_of(folder)
+    return replace(filled(Run, values, "the command", config), run=folder) if values else config
+
+
+def _with_base(config: "Run") -> "Run":
+    """The run with its base's name turned into a path, as `daguerre models list` knows it."""
+    from dataclasses import replace
+
+    from .models import BUILT_IN, find
+
+    if config.base == BUILT_IN:
+        return config
+    return replace(config, base=str(find(config.base)))
+
+
+def _follow(records: Iterator[Mapping[str, Any]], steps: int, every: int, *, quiet: bool) -> None:
+    """Shows progress until the end, or until the user interrupts: then the step at hand is finished and saved."""
+    with TrainingProgress(steps, every, quiet=quiet) as progress, _interruption() as interrupted:
+        for record in records:
+            progress.tell(record)
+            if interrupted:
+                records.close()  # type: ignore[attr-defined]
+                raise KeyboardInterrupt
+            for path in record.get("files", ()):
+                print(path, flush=True)
+
+
+@contextmanager
+def _interruption() -> Iterator[list[int]]:
+    """A list that holds something once the user has pressed Ctrl-C; the second time ends the process."""
+    pressed: list[int] = []
+
+    def note(number: int, frame: FrameType | None) -> None:
+        if pressed:
+            raise KeyboardInterrupt
+        pressed.append(number)
+        print("stopping after this step; once more to stop at once", file=sys.stderr, flush=True)
+
+    before = signal.signal(signal.SIGINT, note)
+    try:
+        yield pressed
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _find_rate(config: "Run") -> None:
+    from ..train.runs import find_rate
+
+    found, picture = find_rate(config)
+    print(f"optimizer.learning_rate={found.rate:.2g}")
+    print(picture)
+
+
+def _plan(values: dict[str, Any], where: str) -> "Plan":
+    from ..train.recipe_file import filled
+    from ..train.tintype import Plan
+
+    values = {k: v for k, v in values.items() if k != "recipe"}
+    for name in ("pictures", "run"):
+        if name not in values:
+            raise RequestError(f"{where}: {name!r} is missing; set it there or by --{name}")
+    return filled(Plan, values, where)
+
+
+def _scratch(
+    plan: "Plan", stages: list[str] | None, minutes: float, export: Path | None, *, allow_changes: bool, quiet: bool
+) -> None:
+    from ..train import tintype
+    from ..train.recipe_file import require
+
+    for name in stages or ():
+        require("stage", name, STAGES)
     if not plan.pictures.is_file():
         raise Failure(f"{plan.pictures}: no such file; name the pictures with --pictures", UNUSABLE)
     wanted = tuple(name for name in STAGES if name in (stages or STAGES))
-    begun = time.monotonic()
-    for record in tintype.train(plan, wanted, minutes):
-        if record["step"] % 20 == 0:
-            figures = ", ".join(f"{k} {v:.4g}" for k, v in record.items() if k not in ("stage", "step"))
-            clock = time.strftime("%H:%M:%S", time.gmtime(time.monotonic() - begun))
-            print(f"{clock} {record['stage']} step {record['step']}: {figures}", file=sys.stderr, flush=True)
+    records = tintype.train(plan, wanted, minutes, allow_changes=allow_changes)
+    total = sum(getattr(plan, stage).loop.steps for stage in wanted)
+    _follow(records, total, 20, quiet=quiet)
     if export:
         tintype.export(plan, export)
         print(export)
-
-
-def _read(recipe: Path) -> dict[str, Any]:
-    with recipe.open("rb") as file:
-        try:
-            return tomllib.load(file)
-        except ValueError as error:
-            raise RequestError(f"{recipe} is not a TOML file: {error}") from error
-
-
-def _plan(values: dict[str, Any], recipe: Path) -> "Plan":
-    from ..train.tintype import Plan
-
-    plan: Plan = _filled(Plan(pictures=Path(), run=Path()), values, str(recipe))
-    for name in ("pictures", "run"):
-        if name not in values:
-            raise RequestError(f"{recipe}: {name!r} is missing; set it there or by --{name}")
-    return plan
-
-
-def _filled(standard: Any, values: dict[str, Any], where: str) -> Any:
-    """A config with the values of a TOML table, each of the type that it has in `standard`."""
-    changed = {}
-    for key, value in values.items():
-        _require(f"{where}: key", key, [field.name for field in fields(standard)])
-        before = getattr(standard, key)
-        if is_dataclass(before):
-            if not isinstance(value, dict):
-                raise RequestError(f"{where}: {key} is {value!r}; it should be a table of settings")
-            changed[key] = _filled(before, value, f"{where}: [{key}]")
-        else:
-            changed[key] = _converted(f"{where}: {key}", type(before), value)
-    return replace(standard, **changed)
-
-
-def _converted(where: str, kind: type, value: Any) -> Any:
-    given = type(value)
-    if given is kind or (kind is float and given is int):
-        return value
-    if issubclass(kind, Path) and given is str:
-        return Path(value)
-    if kind is tuple and given is list and all(type(item) is int for item in value):
-        return tuple(value)
-    wanted = next(name for known, name in NAMES.items() if issubclass(kind, known))
-    raise RequestError(f"{where} is {value!r}; it should be {wanted}")
-
-
-def _require(what: str, name: str, known: Iterable[str]) -> None:
-    if name not in known:
-        near = get_close_matches(name, known, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}"
-        raise RequestError(f"{what} {name!r} is unknown; {hint}")

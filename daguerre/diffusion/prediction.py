@@ -48,6 +48,24 @@ class Velocity:
 
 
 @dataclass(frozen=True)
+class FlowOnLadder:
+    """The network predicts noise - x0 for states scaled to a rectified flow; the noise levels are the ladder's."""
+
+    network: Network
+    levels: NoiseLevels
+
+    def c_skip(self, sigma: Tensor) -> Tensor:
+        return 1 / (1 + sigma)
+
+    def __call__(self, x: Tensor, sigma: Tensor, cond: Cond) -> Tensor:
+        scale = 1 + spread(sigma, x)
+        return (x - (scale - 1) * predict(self.network, x / scale, self.levels.timestep(sigma), cond)) / scale
+
+
+OnLadder = Epsilon | Velocity | FlowOnLadder
+
+
+@dataclass(frozen=True)
 class Flow:
     """The network predicts noise - x0 along a rectified flow (arXiv:2209.03003)."""
 

@@ -35,15 +35,16 @@ def pooled_vector(pooled: Tensor, request: TextToImage, width: int, negative: bo
 def size_vector(pooled: Tensor, request: TextToImage, width: int, negative: bool) -> Tensor:
     """SDXL's micro-conditioning (arXiv:2307.01952, section 2.2): original size, crop corner, target size."""
     height_width = [request.height, request.width]
-    return _features(pooled, [*height_width, 0, 0, *height_width], width)
+    return features(pooled, [*height_width, 0, 0, *height_width], width)
 
 
 def aesthetic_vector(pooled: Tensor, request: TextToImage, width: int, negative: bool) -> Tensor:
     """The refiner's: original size, crop corner, and the aesthetic score it was trained to imitate."""
-    return _features(pooled, [request.height, request.width, 0, 0, 2.5 if negative else 6.0], width)
+    return features(pooled, [request.height, request.width, 0, 0, 2.5 if negative else 6.0], width)
 
 
-def _features(pooled: Tensor, numbers: list[float], width: int) -> Tensor:
+def features(pooled: Tensor, numbers: list[float], width: int) -> Tensor:
+    """Pooled text (1, P) and the sinusoids of some numbers, `width` in all."""
     each = (width - pooled.shape[1]) // len(numbers)
     values = torch.tensor(numbers, device=pooled.device)
     return torch.cat([pooled, sinusoid(values, each).flatten()[None].to(pooled.dtype)], dim=1)
@@ -59,19 +60,27 @@ SDXL = Family(
     zero_empty_negative=True,
     defaults={"width": 1024, "height": 1024},
 )
-# Distilled to draw in one step without guidance (arXiv:2311.17042).
-TURBO = {"steps": 1, "cfg_scale": 1.0, "schedule": "turbo"}
-TINTYPE = {"width": 128, "height": 128, "sampler": "DPM++ 2M", "schedule": "karras", "cfg_scale": 4.0}
-
-_ROWS = (
+TINTYPE = replace(
     SD1,
-    replace(SD1, name="sd1-inpaint", title="Stable Diffusion 1.x, inpainting"),
-    replace(SD1, name="sd1-edit", title="Stable Diffusion 1.x, editing by instruction"),
-    SD2,
-    replace(SD2, name="sd2-inpaint", title="Stable Diffusion 2.x, inpainting"),
-    SDXL,
-    replace(SDXL, name="sdxl-refiner", title="SDXL refiner", encodings=SDXL.encodings[1:], vector=aesthetic_vector),
-    replace(SDXL, name="turbo", title="Stable Diffusion XL Turbo", defaults=TURBO),
-    replace(SD1, name="tintype", title="tintype, the built-in model", vector=pooled_vector, defaults=TINTYPE),
+    name="tintype",
+    title="tintype, the built-in model",
+    vector=pooled_vector,
+    defaults={"width": 128, "height": 128, "sampler": "DPM++ 2M", "schedule": "karras", "cfg_scale": 4.0},
 )
-FAMILIES = {family.name: family for family in _ROWS}
+REFINER = replace(
+    SDXL, name="sdxl-refiner", title="SDXL refiner", encodings=SDXL.encodings[1:], vector=aesthetic_vector
+)
+# Distilled to draw in one step without guidance (arXiv:2311.17042).
+TURBO = {"steps": 1, "cfg_scale": 1.0, "sampler": "Euler a", "schedule": "turbo"}
+TASKS = {"inpaint": "inpainting", "edit": "editing by instruction", "turbo": "few steps"}
+
+
+def _rows(base: Family) -> list[Family]:
+    """A family, and what it is trained for besides."""
+    tasks = [replace(base, name=f"{base.name}-{task}", title=f"{base.title}, {what}") for task, what in TASKS.items()]
+    return [base, *tasks[:2], replace(tasks[2], defaults={**base.defaults, **TURBO})]
+
+
+SDXL_TURBO = replace(SDXL, name="turbo", title="Stable Diffusion XL Turbo", defaults=TURBO)  # 512 x 512
+_ALL = *_rows(SD1), *_rows(SD2), *_rows(SDXL)[:3], SDXL_TURBO, REFINER, *_rows(TINTYPE)
+FAMILIES = {family.name: family for family in _ALL}

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ..diffusion.denoiser import Cond
-from ..diffusion.prediction import Epsilon, Velocity
+from ..diffusion.prediction import Epsilon, FlowOnLadder, OnLadder, Velocity
 from ..diffusion.schedule import NoiseLevels, scaled_linear
 from ..models.clip import CLIPText
 from ..models.unet import UNet
@@ -22,7 +22,7 @@ from ..text.embed import Embedded, embed
 from ..text.tokenizer import Tokenizer
 from .catalog import Family
 
-Prediction = Literal["epsilon", "v"]
+Prediction = Literal["epsilon", "v", "flow"]
 CPU = torch.device("cpu")
 BAND = 16  # rows of latents decoded at once in low-memory mode
 
@@ -81,9 +81,9 @@ class Model:
 
         return cond(positive, is_negative=False), cond(negative, is_negative=True)
 
-    def denoiser(self) -> Epsilon | Velocity:
-        kind = Epsilon if self.prediction == "epsilon" else Velocity
-        return kind(self._network, self.levels)
+    def denoiser(self) -> OnLadder:
+        kinds: dict[str, type[OnLadder]] = {"epsilon": Epsilon, "v": Velocity, "flow": FlowOnLadder}
+        return kinds[self.prediction](self._network, self.levels)
 
     def _network(self, x: Tensor, t: Tensor, tokens: Tensor, vector: Tensor | None) -> Tensor:
         """The U-Net, in its own number format whatever the sampler's."""

@@ -12,7 +12,7 @@ from torch import Tensor
 from ..diffusion.denoiser import Denoiser, NoiseSource, Step, VarianceExploding
 from ..diffusion.guidance import ClassifierFree, Interval, Rescaled
 from ..diffusion.noise import brownian, fresh, initial
-from ..diffusion.prediction import Epsilon, Velocity
+from ..diffusion.prediction import OnLadder
 from ..diffusion.samplers import Spec, find_sampler
 from ..diffusion.schedule import find_schedule
 from ..families.model import Model
@@ -104,7 +104,7 @@ def noise_source(spec: Spec, seed: int, shape: tuple[int, ...], sigmas: Tensor, 
     return fresh([seed], shape, device)
 
 
-def adjusted(guidance: ClassifierFree, unguided: Epsilon | Velocity, request: TextToImage, sigmas: Tensor) -> Denoiser:
+def adjusted(guidance: ClassifierFree, unguided: OnLadder, request: TextToImage, sigmas: Tensor) -> Denoiser:
     """Guidance with the request's rescaling, in the part of the steps that the request asks for."""
     rescaled = request.guidance_rescale > 0 and request.cfg_scale != 1
     share = request.guidance_rescale

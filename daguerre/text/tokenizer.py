@@ -1,5 +1,6 @@
 """CLIP's byte-pair tokenizer (arXiv:2103.00020, section 2.4), built in code from its published vocabulary."""
 
+import json
 import lzma
 from functools import cache
 from pathlib import Path
@@ -51,3 +52,10 @@ def read_vocabulary(path: Path) -> tuple[dict[str, int], list[tuple[str, str]]]:
     letters = [chr(byte) for byte in visible] + [chr(0x100 + i) for i in range(256 - len(visible))]
     tokens = [*letters, *(letter + "</w>" for letter in letters), *(left + right for left, right in merges)]
     return {token: i for i, token in enumerate([*tokens, *SPECIAL])}, merges
+
+
+def tokenizer_files() -> dict[str, bytes]:
+    """The vocabulary as the files that other programs read, by name."""
+    tokens, merges = read_vocabulary(VOCABULARY)
+    lines = ["#version: 0.2", *(" ".join(pair) for pair in merges)]
+    return {"vocab.json": json.dumps(tokens).encode(), "merges.txt": "\n".join(lines).encode()}

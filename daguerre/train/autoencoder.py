@@ -10,10 +10,12 @@ from torch.nn import functional as F
 
 from ..data.pictures import Pictures
 from ..models.vae import VAE
+from ..request import RequestError
 from . import checkpoint
 from .checkpoint import NonFiniteError
 from .contact_sheet import contact_sheet
-from .randomness import generator
+from .perceptual import Perceptual
+from .randomness import generator, normal
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,6 +25,8 @@ class Objective:
     edges: float = 1.0  # weight of the picture-gradient difference (arXiv:1511.05440), which keeps outlines sharp
     color: float = 2.0  # weight of the difference of 8x8 means: without it flat colors are learned last
     chroma: float = 0.1  # weight of the last two latent channels being the mean color of their patch
+    perceptual: float = 0.0  # weight of the perceptual distance, which needs `features`
+    features: Path | None = None  # file of VGG-16, at will with LPIPS' weights
     adversary: float = 0.2  # largest weight of the adversarial term
     adversary_from: int = 2000  # step at which the discriminator joins
 
@@ -62,20 +66,29 @@ class AutoencoderRecipe:
         self.trained = vae
         self.pictures, self.batch, self.seed, self.objective = pictures, batch, seed, objective
         self.previews = previews
-        self.discriminator = Discriminator().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.discriminator = Discriminator()
+        self.discriminator.to(vae.quant.weight.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.adversary = torch.optim.AdamW(self.discriminator.parameters(), 3e-4, (0.5, 0.9), fused=True)
-        self.seen: tuple[Tensor, Tensor] | None = None  # this step's real and made pictures
+        self.perceptual: Perceptual | None = None
+        if objective.perceptual:
+            if objective.features is None:
+                raise RequestError("adversary.perceptual needs adversary.features, a file of VGG-16")
+            self.perceptual = Perceptual(objective.features).to(vae.quant.weight.device)
+        self.seen: list[tuple[Tensor, Tensor]] = []  # this step's real and made pictures
 
-    def loss(self, step: int) -> tuple[Tensor, dict[str, float]]:
+    def loss(self, step: int, part: range) -> tuple[Tensor, dict[str, float]]:
         o, vae = self.objective, self.trained
-        real = self._crops(step)
+        device = vae.quant.weight.device
+        real = self._crops(step, part).to(device)
         mean, logvar = vae.posterior(real)
-        noise = torch.randn(mean.shape, generator=generator(self.seed, "posterior", step))
+        noise = normal(self.seed, "posterior", step, part, tuple(mean.shape[1:])).to(device)
         made = vae.decode((mean + torch.exp(0.5 * logvar) * noise) * vae.config.scale)
         pixel, edges = F.l1_loss(made, real), gradient_difference(made, real)
         kl = 0.5 * (mean.square() + logvar.exp() - 1 - logvar).sum(dim=(1, 2, 3)).mean() / mean[0, 0].numel()
         color = F.l1_loss(F.avg_pool2d(made, 8), F.avg_pool2d(real, 8))
         reconstruction = pixel + o.edges * edges + o.color * color
+        if self.perceptual is not None:
+            reconstruction = reconstruction + o.perceptual * self.perceptual(made, real).mean()
         anchor = F.l1_loss(mean[:, -2:], chroma(real, mean.shape[-1]))
         total = reconstruction + o.kl * kl + o.chroma * anchor
         told = {"pixel": pixel, "edges": edges, "color": color, "chroma": anchor, "kl": kl}
@@ -84,7 +97,7 @@ class AutoencoderRecipe:
             weight = o.adversary * self._balance(reconstruction, realism)
             total = total + weight * realism
             told |= {"realism": realism, "weight": weight}
-            self.seen = (real, made.detach())
+            self.seen.append((real, made.detach()))
         return total, {name: value.item() for name, value in told.items()}
 
     def _balance(self, reconstruction: Tensor, realism: Tensor) -> Tensor:
@@ -97,16 +110,16 @@ class AutoencoderRecipe:
 
     def after(self, step: int) -> None:
         """The discriminator's step, by the hinge loss on the pictures of this step."""
-        if self.seen is None:
+        if not self.seen:
             return
-        real, made = self.seen
+        real, made = (torch.cat(pictures) for pictures in zip(*self.seen, strict=True))
         hinge = F.relu(1 - self.discriminator(real)).mean() + F.relu(1 + self.discriminator(made)).mean()
         if not torch.isfinite(hinge):
             raise NonFiniteError(f"step {step}: the discriminator's loss is {hinge.item()}; it was not changed")
         self.adversary.zero_grad()
         hinge.backward()  # type: ignore[no-untyped-call]
         self.adversary.step()
-        self.seen = None
+        self.seen = []
 
     def extra(self) -> dict[str, Mapping[str, Tensor]]:
         state = {f"net.{k}": v for k, v in self.discriminator.state_dict().items()}
@@ -119,18 +132,16 @@ class AutoencoderRecipe:
 
     def sample(self, path: Path) -> None:
         """Real pictures above their reconstructions."""
-        real = self.previews.batch(torch.arange(min(16, len(self.previews))))
+        real = self.previews.batch(torch.arange(min(16, len(self.previews)))).to(self.trained.quant.weight.device)
         made = self.trained.decode(self.trained.encode(real))
         contact_sheet(torch.cat([real, made]), path, columns=len(real))
 
-    def _crops(self, step: int) -> Tensor:
-        rng, size = generator(self.seed, "crops", step), self.objective.crop
-        index = torch.randint(len(self.pictures), (self.batch,), generator=rng)
-        room = self.pictures.pixels.shape[-1] - size + 1
-        corners = torch.randint(room, (self.batch, 2), generator=rng).tolist()
-        flips = (torch.rand(self.batch, generator=rng) < 0.5).tolist()
-        crops = [
-            (p.flip(-1) if flip else p)[:, y : y + size, x : x + size]
-            for p, (y, x), flip in zip(self.pictures.pixels[index], corners, flips, strict=True)
-        ]
+    def _crops(self, step: int, part: range) -> Tensor:
+        size, room, crops = self.objective.crop, self.pictures.pixels.shape[-1] - self.objective.crop + 1, []
+        index = torch.randint(len(self.pictures), (self.batch,), generator=generator(self.seed, "pictures", step))
+        for i in part:
+            rng = generator(self.seed, "crop", step, i)
+            y, x = torch.randint(room, (2,), generator=rng).tolist()
+            picture = self.pictures.pixels[index[i], :, y : y + size, x : x + size]
+            crops.append(picture.flip(-1) if torch.rand((), generator=rng) < 0.5 else picture)
         return torch.stack(crops).float().div_(127.5).sub_(1).to(memory_format=torch.channels_last)

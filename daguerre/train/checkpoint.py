@@ -18,7 +18,7 @@ from torch import Tensor
 from ..files.durable import durable_write
 
 log = logging.getLogger(__name__)
-KEEP = 2
+KEEP = 2  # checkpoints; at least so many, so that one damaged file costs no run
 DAMAGE = OSError, ValueError, KeyError, TypeError, AttributeError  # what reading a damaged checkpoint may raise
 Parts = Mapping[str, Mapping[str, Tensor]]  # file stem -> tensors by name
 
@@ -27,7 +27,7 @@ class NonFiniteError(ArithmeticError):
     """A loss, a gradient or a weight is NaN or infinite; what was saved before is untouched."""
 
 
-def save(run: Path, step: int, parts: Parts, notes: Mapping[str, Any]) -> Path:
+def save(run: Path, step: int, parts: Parts, notes: Mapping[str, Any], keep: int = KEEP) -> Path:
     """Writes `parts` as RUN/step-N unless it is there already, then removes older ones but for the newest.
 
     Raises NonFiniteError rather than save a NaN, and OSError when the disk fails; both leave older checkpoints alone.
@@ -56,7 +56,7 @@ def save(run: Path, step: int, parts: Parts, notes: Mapping[str, Any]) -> Path:
         shutil.rmtree(litter)
     durable_write(folder, write)
     older = sorted(other for other in run.glob("step-*") if other.name < folder.name)
-    for old in older[: 1 - KEEP]:
+    for old in older[: 1 - max(keep, KEEP)]:
         shutil.rmtree(old)
     return folder
 

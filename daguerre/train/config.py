@@ -41,7 +41,9 @@ class Optimizer:
     betas: tuple[float, float] = (0.9, 0.99)
     weight_decay: float = 0.01
     options: Mapping[str, Any] = field(default_factory=dict)  # what else the optimizer's constructor takes
-    schedule: Literal["constant", "linear", "cosine", "cosine_restarts", "polynomial", "rex", "inverse_sqrt"] = "constant"
+    schedule: Literal["constant", "linear", "cosine", "cosine_restarts", "polynomial", "rex", "inverse_sqrt"] = (
+        "constant"
+    )
     warmup: int = 0  # steps of linearly rising learning rate
     decay: int = 0  # last steps of linearly falling learning rate, after any schedule; 0: none
     cycles: int = 1  # of cosine_restarts
@@ -73,7 +75,7 @@ class Samples:
     prompts: tuple[str, ...] = ()  # empty: the first captions of the data
     negative: str = ""
     seed: int = 0  # of the first; each next prompt has the next seed
-    steps: int = 20
+    steps: int = 0  # 0: as many as the base likes
     cfg_scale: float | None = None  # None: as the base likes it
     sampler: str = ""
     width: int = 0  # 0: `data.size`
@@ -116,7 +118,9 @@ class Inversion:
     word: str = ""  # the new word, as prompts will say it
     initializer: str = ""  # words whose vectors it starts from; "": random ones of usual length
     vectors: int = 1
-    templates: tuple[str, ...] = ()  # captions with {} for the word; empty: the captions of the data, which must hold it
+    templates: tuple[
+        str, ...
+    ] = ()  # captions with {} for the word; empty: the captions of the data, which must hold it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,22 +146,25 @@ class Adversarial:
     """Adversarial diffusion distillation: arXiv:2311.17042, with the teacher's features as in arXiv:2403.12015."""
 
     student_steps: tuple[int, ...] = (1, 4)  # numbers of steps that the student learns to draw in
-    teacher_steps: int = 1  # of the teacher's estimate
     cfg_scale: float | None = None  # of the teacher; None: as the base likes it
-    distillation: float = 2.5  # weight of the distillation term
+    distillation: float = 2.5  # weight of the distance to the teacher's estimate
     adversary: float = 1.0  # weight of the adversarial term
     adversary_rate: float = 2e-4  # learning rate of the discriminator
-    adversary_from: int = 0  # step at which the discriminator joins
+    adversary_from: int = 0  # step at which the discriminator and the teacher's estimate join
     gradient_penalty: float = 1e-5  # R1
+    pairs: int = 0  # batches that the teacher draws, for the student to learn where noise leads (arXiv:2311.18828)
+    pair_steps: int = 16  # that the teacher takes for them
+    regression: float = 1.0  # weight of the distance to its pictures
 
 
 @dataclass(frozen=True, kw_only=True)
 class Consistency:
     """Latent consistency distillation: arXiv:2310.04378."""
 
-    stops: int = 50  # timesteps of the teacher's ODE solver
-    cfg_scale: float | None = None
-    target_ema: float = 0.95
+    stops: int = 40  # of the teacher's solver; 20, 40, 100 are such that 1, 2 and 4 steps of sampling begin at stops
+    cfg_scale: float | None = None  # of the teacher; None: as the base likes it
+    target_ema: float = 0.95  # decay of the average that the student learns from
+    huber: float = 1e-3  # where the loss turns from square to line
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -169,6 +176,7 @@ class Run:
     base: str = "tintype"  # what to start from: the built-in model, a file or a folder
     seed: int = 0
     device: str | None = None  # None: the best there is
+    clip_skip: int = 1  # 1: the text encoder's last layer, 2: the one before
     data: Data = Data()
     objective: Objective = Objective()
     optimizer: Optimizer = Optimizer()

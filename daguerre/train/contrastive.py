@@ -8,9 +8,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..data.captions import pick
+from ..data.phrases import pick
 from ..data.pictures import Pictures
 from ..models.clip import CLIPText
+from ..request import RequestError
 from .contact_sheet import contact_sheet
 from .randomness import generator
 from .vision import CLIPVision
@@ -46,23 +47,29 @@ class ContrastiveRecipe:
         self.trained = towers
         self.pictures, self.batch, self.seed, self.tokenize = pictures, batch, seed, tokenize
 
-    def loss(self, step: int) -> tuple[Tensor, dict[str, float]]:
+    def loss(self, step: int, part: range) -> tuple[Tensor, dict[str, float]]:
+        if len(part) < self.batch:
+            raise RequestError("CLIP compares every picture of a batch with every caption: accumulate has to be 1")
+        device = self.trained.log_scale.device
         rng = generator(self.seed, "pairs", step)
         index = torch.randint(len(self.pictures), (self.batch,), generator=rng)
         captions = [pick(self.pictures.rows[i], rng) for i in index.tolist()]
-        logits = self.trained(self.pictures.batch(index), self.tokenize(captions))
-        same = torch.tensor([[a == b for b in captions] for a in captions]).float()  # equal captions fit both pictures
+        logits = self.trained(self.pictures.batch(index).to(device), self.tokenize(captions).to(device))
+        same = torch.tensor(
+            [[a == b for b in captions] for a in captions], device=device
+        ).float()  # equal ones fit both
         target = same / same.sum(dim=1, keepdim=True)
         loss = (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
-        right = same[torch.arange(len(same)), logits.argmax(dim=1)].mean()
+        right = same.gather(1, logits.argmax(dim=1, keepdim=True)).mean()
         return loss, {"accuracy": right.item()}
 
     def sample(self, path: Path) -> None:
         """The eight pictures nearest to each of eight captions, a row each."""
         index = torch.randperm(len(self.pictures), generator=generator(self.seed, "preview"))[:512]
         captions = [str(self.pictures.rows[i]["caption"]) for i in index[:8].tolist()]
-        pictures = self.pictures.batch(index)
-        ids = self.tokenize(captions)
+        device = self.trained.log_scale.device
+        pictures = self.pictures.batch(index).to(device)
+        ids = self.tokenize(captions).to(device)
         seen = F.normalize(self.trained.vision(small(pictures, self.trained.vision)), dim=-1)
         said = F.normalize(self.trained.text(ids).pooled, dim=-1)
         contact_sheet(pictures[(said @ seen.T).topk(8).indices.flatten()], path, columns=8)

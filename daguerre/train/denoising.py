@@ -1,78 +1,67 @@
-"""Training the U-Net: predict v (arXiv:2202.00512) from noisy latents and a caption."""
+"""The loop's recipe for all that trains a denoiser. From scratch, full, LoRA, a new word: they differ in `trained`."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from ..data.captions import pick
-from ..diffusion.denoiser import Cond
-from ..diffusion.schedule import NoiseLevels
-from ..models.unet import UNet
-from .randomness import generator
+from ..diffusion.denoiser import Denoiser
+from .batch import Batch, Batches
+from .objective import DenoisingObjective, noise, noise_levels
+from .randomness import normal, uniform
 
-Embed = Callable[[list[str]], Cond]  # captions -> what steers the U-Net, without gradient
-Draw = Callable[[Path], None]  # sample pictures of the U-Net into a PNG
-
-
-@dataclass(frozen=True)
-class Latents:
-    """`scaled`: (N, C, H, W), unit variance; `rows`: what is known of each picture."""
-
-    scaled: Tensor
-    rows: Sequence[Mapping[str, Any]]
+Draw = Callable[[Path], None]  # sample pictures of what is trained into a PNG
+HELD_OUT = 0.05, 0.25, 0.5, 0.75, 0.95  # places on the noise ladder, 1 is pure noise, where held-out losses are taken
 
 
 @dataclass(frozen=True, kw_only=True)
-class Objective:
+class DenoisingRecipe:
+    """`denoise` computes with what `trained` holds; `batch` is the size of a whole batch."""
+
+    trained: nn.Module
+    denoise: Denoiser
+    batches: Batches
+    objective: DenoisingObjective
     batch: int
     seed: int
-    # min-SNR, arXiv:2303.09556: no noise level counts more than this signal-to-noise ratio. None: the error of v as it
-    # is, for a short run; min-SNR gives the noisiest levels, where a picture's layout is decided, 1 % of the weight.
-    gamma: float | None = None
-    drop: float = 0.1  # share of captions emptied, for guidance (arXiv:2207.12598)
+    draw: Draw
+    held: Batch | None = None  # pictures that are not trained on
+    before: Callable[[int, range], None] | None = None  # told of the step and the places, before each loss
 
+    def loss(self, step: int, part: range) -> tuple[Tensor, dict[str, float]]:
+        if self.before:
+            self.before(step, part)
+        data, o = self.batches(step, part), self.objective.o
+        # One draw per stratum: the same distribution as independent draws, with less noise in the gradient.
+        u = (torch.tensor(part) + uniform(self.seed, "timestep", step, part)) / self.batch
+        errors = self._errors(data, u, step, part, noise(o, self.seed, step, part, tuple(data.x0.shape[1:])))
+        return (errors * data.weight).mean(), {}
 
-class DenoisingRecipe:
-    """The loop's recipe for the U-Net."""
+    def _errors(self, data: Batch, u: Tensor, step: int, part: range, drawn: Tensor) -> Tensor:
+        o, device, shape = self.objective.o, data.x0.device, tuple(data.x0.shape[1:])
+        sigma = noise_levels(o, self.objective.levels, u).to(device)
+        extra = normal(self.seed, "perturbation", step, part, shape).to(device) if o.input_perturbation else None
+        return self.objective(self.denoise, data.x0, data.cond, drawn.to(device), sigma, data.mask, extra)
 
-    def __init__(self, unet: UNet, data: Latents, levels: NoiseLevels, embed: Embed, draw: Draw, objective: Objective):
-        self.trained = unet
-        self.data, self.levels, self.embed, self.draw = data, levels, embed, draw
-        self.objective = objective
-
-    def loss(self, step: int) -> tuple[Tensor, dict[str, float]]:
-        size, count = self.objective.batch, len(self.levels.sigmas)
-        rng = generator(self.objective.seed, "batch", step)
-        index = torch.randint(len(self.data.rows), (size,), generator=rng)
-        dropped = (torch.rand(size, generator=rng) < self.objective.drop).tolist()
-        captions = [
-            "" if drop else pick(self.data.rows[i], rng) for i, drop in zip(index.tolist(), dropped, strict=True)
-        ]
-        x0 = self.data.scaled[index]
-        # One timestep per stratum: the same distribution as independent draws, with less noise in the gradient.
-        t = (torch.arange(size) + torch.rand(size, generator=rng)) / size * count
-        t = t.long().clamp(max=count - 1)  # the last may round up
-        noise = torch.randn(x0.shape, generator=rng)
-        error = self.error(x0, t, noise, self.embed(captions))
-        low, high = (half.mean().item() for half in error.tensor_split(2))
-        return error.mean(), {"low": low, "high": high}
-
-    def error(self, x0: Tensor, t: Tensor, noise: Tensor, cond: Cond) -> Tensor:
-        """Weighted squared error of v per picture, (B,); `t`: integer timesteps."""
-        sigma = self.levels.sigmas[t].reshape(-1, 1, 1, 1)
-        alpha = 1 / (sigma.square() + 1).sqrt()
-        noisy = alpha * (x0 + sigma * noise)
-        v = alpha * (noise - sigma * x0)
-        predicted: Tensor = self.trained(noisy, t.float(), cond.tokens, cond.vector)
-        error = (predicted - v).square().mean(dim=(1, 2, 3))
-        if self.objective.gamma is None:
-            return error
-        snr = sigma.flatten() ** -2
-        return error * snr.clamp(max=self.objective.gamma) / (snr + 1)
+    def held_out(self) -> dict[str, float]:
+        """The plain loss of held-out pictures by place on the noise ladder, with the same noise every time."""
+        if self.held is None:
+            return {}
+        plain = replace(self.objective.o, weighting="plain", loss="l2", timesteps="uniform", first=0.0, last=1.0)
+        objective = DenoisingObjective(plain, self.objective.prediction, self.objective.levels)
+        self.trained.eval()
+        n, losses = len(self.held.x0), {}
+        drawn = normal(0, "held out", 0, range(n), tuple(self.held.x0.shape[1:])).to(self.held.x0.device)
+        for place in HELD_OUT:
+            sigma = noise_levels(plain, objective.levels, torch.full((n,), place)).to(drawn.device)
+            errors = objective(self.denoise, self.held.x0, self.held.cond, drawn, sigma, self.held.mask)
+            losses[f"{place:g}"] = errors.mean().item()
+        self.trained.train()
+        return losses
 
     def sample(self, path: Path) -> None:
+        self.trained.eval()
         self.draw(path)
+        self.trained.train()

@@ -3,9 +3,10 @@
 Every stage resumes from its own folder in the run, so the command can be repeated until all is done.
 """
 
+import hashlib
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 
 from ..checkpoints.identify import Description
 from ..checkpoints.writer import write_ldm
+from ..data.phrases import pick
 from ..data.pictures import Pictures, load_parquet
 from ..diffusion.denoiser import Cond
 from ..families.catalog import FAMILIES
@@ -24,15 +26,18 @@ from ..generate.text_to_image import Picture, text_to_image
 from ..models.clip import CLIPText, CLIPTextConfig
 from ..models.unet import UNet, UNetConfig
 from ..models.vae import VAE, VAEConfig
+from ..runtime.device import pick_device
 from ..text.tokenizer import END, START, Tokenizer
 from . import checkpoint, loop
 from .autoencoder import AutoencoderRecipe
 from .autoencoder import Objective as AutoencoderObjective
+from .batch import Batch
+from .config import Loop, Objective, Optimizer
 from .contact_sheet import contact_sheet, to_tensor
 from .contrastive import ContrastiveRecipe, Towers
-from .denoising import DenoisingRecipe, Embed, Latents
-from .denoising import Objective as DenoisingObjective
-from .loop import Settings
+from .denoising import DenoisingRecipe
+from .objective import DenoisingObjective
+from .randomness import generator
 from .vision import CLIPVision, CLIPVisionConfig
 
 log = logging.getLogger(__name__)
@@ -58,10 +63,28 @@ TINTYPE = Architecture(
         (128, 192, 192), (0, 1, 1), 128, blocks=1, head_width=32, vector=128, channels_in=6, channels_out=6
     ),
 )
-AUTOENCODER = Settings(steps=6000, batch=16, learning_rate=1e-3, ema=0.998, save_every=250)
-CLIP = Settings(steps=500, batch=192, learning_rate=1e-3, ema=0.99, weight_decay=0.1, save_every=100)
-UNET = Settings(steps=20_000, batch=16, learning_rate=6e-4, ema=0.998)
-OBJECTIVE = AutoencoderObjective()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pace:
+    """How long and how fast a stage trains."""
+
+    loop: Loop
+    optimizer: Optimizer
+
+
+AUTOENCODER = Pace(
+    loop=Loop(steps=4000, batch=16, ema=0.998), optimizer=Optimizer(learning_rate=1e-3, warmup=100, decay=1000)
+)
+CLIP = Pace(
+    loop=Loop(steps=350, batch=192, ema=0.99, save_every=100),
+    optimizer=Optimizer(learning_rate=1e-3, warmup=100, weight_decay=0.1),
+)
+UNET = Pace(
+    loop=Loop(steps=8600, batch=16, ema=0.9985, save_every=500, sample_every=500),
+    optimizer=Optimizer(learning_rate=6e-4, warmup=100, decay=3600),
+)
+ADVERSARY, PLAIN = AutoencoderObjective(), Objective()
 COLUMNS = ("caption", "label", "style_words", "subgroup")
 STYLES = ("3d render", "glossy gradient", "flat modern")  # of one family, whose outlines agree
 # The parts of the emoji table whose drawings are single things; of their names those of one word, and these.
@@ -84,15 +107,20 @@ class Plan:
     pictures: Path  # Parquet with the columns image, split, those of COLUMNS and, at will, tags
     run: Path
     seed: int = 0
-    autoencoder: Settings = AUTOENCODER
-    objective: AutoencoderObjective = OBJECTIVE
-    clip: Settings = CLIP
-    unet: Settings = UNET
+    device: str | None = None  # None: the best there is
+    autoencoder: Pace = AUTOENCODER
+    adversary: AutoencoderObjective = ADVERSARY
+    clip: Pace = CLIP
+    unet: Pace = UNET
+    objective: Objective = PLAIN
+    dropout: float = 0.1  # share of captions emptied, for guidance (arXiv:2207.12598)
     architecture: Architecture = TINTYPE
 
 
-def train(plan: Plan, stages: tuple[str, ...], minutes: float) -> Iterator[dict[str, Any]]:
-    """Yields a log record per step: `stage` and what the loop tells.
+def train(
+    plan: Plan, stages: tuple[str, ...], minutes: float, *, allow_changes: bool = False
+) -> Iterator[dict[str, Any]]:
+    """Yields a log record per step: `stage`, its `steps`, and what the loop tells.
 
     Raises FileNotFoundError for a stage whose predecessors have not been trained, and as the loop does.
     """
@@ -101,40 +129,91 @@ def train(plan: Plan, stages: tuple[str, ...], minutes: float) -> Iterator[dict[
         if time.time() >= stop:
             return
         torch.manual_seed(plan.seed)
-        recipe, settings = RECIPES[stage](plan)
-        for record in loop.train(recipe, settings, plan.run / stage, stop):
-            yield {"stage": stage, **record}
+        recipe, pace = RECIPES[stage](plan)
+        settings = loop.deciding(pace.loop, pace.optimizer)
+        known = {**settings, "seed": plan.seed, "pictures": _sha256(plan.pictures)}
+        work = loop.Stage(loop=pace.loop, optimizer=pace.optimizer, identity=known, allow_changes=allow_changes)
+        for record in loop.train(recipe, work, plan.run / stage, stop):
+            yield {"stage": stage, "steps": pace.loop.steps, **record}
 
 
-def _autoencoder(plan: Plan) -> tuple[loop.Recipe, Settings]:
-    vae = VAE(plan.architecture.vae).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    s, previews = plan.autoencoder, _pictures(plan, "val")
+def _autoencoder(plan: Plan) -> tuple[loop.Recipe, Pace]:
+    vae = VAE(plan.architecture.vae).to(pick_device(plan.device), memory_format=torch.channels_last)  # type: ignore[call-overload]
+    pace, previews = plan.autoencoder, _pictures(plan, "val")
     previews = Pictures(previews.pixels[::8], previews.rows[::8])
     pictures = _pictures(plan, "train")
-    return AutoencoderRecipe(vae, pictures, s.batch, plan.seed, plan.objective, previews), s
+    return AutoencoderRecipe(vae, pictures, pace.loop.batch, plan.seed, plan.adversary, previews), pace
 
 
-def _clip(plan: Plan) -> tuple[loop.Recipe, Settings]:
+def _clip(plan: Plan) -> tuple[loop.Recipe, Pace]:
     towers = Towers(_new_text_encoder(plan.architecture.text), CLIPVision(plan.architecture.vision))
     pictures = _pictures(plan, "train")
-    return ContrastiveRecipe(towers, pictures, plan.clip.batch, plan.seed, tokenize), plan.clip
+    towers.to(pick_device(plan.device))
+    return ContrastiveRecipe(towers, pictures, plan.clip.loop.batch, plan.seed, tokenize), plan.clip
 
 
-def _unet(plan: Plan) -> tuple[loop.Recipe, Settings]:
-    vae, text = trained_vae(plan), trained_text(plan)
+def _unet(plan: Plan) -> tuple[loop.Recipe, Pace]:
+    device, vae, text = pick_device(plan.device), trained_vae(plan), trained_text(plan)
     unet = UNet(plan.architecture.unet)
     _silence_outputs(unet)
-    model = assemble(unet, vae, text)
+    model = assemble(unet.to(device), vae.to(device), text.to(device))
 
     def draw(path: Path) -> None:
         contact_sheet(torch.cat(list(_previews(model, plan.architecture.size))), path, columns=len(PREVIEW))
 
-    objective = DenoisingObjective(batch=plan.unet.batch, seed=plan.seed)
-    return DenoisingRecipe(unet, _latents(plan, vae), model.levels, _embedder(text), draw, objective), plan.unet
+    recipe = DenoisingRecipe(
+        trained=unet,
+        denoise=model.denoiser(),
+        batches=Illustrations(_latents(plan, vae), text, plan.unet.loop.batch, plan.seed, plan.dropout),
+        objective=DenoisingObjective(plan.objective, model.prediction, model.levels),
+        batch=plan.unet.loop.batch,
+        seed=plan.seed,
+        draw=draw,
+    )
+    return recipe, plan.unet
 
 
-Stage = Callable[[Plan], tuple[loop.Recipe, Settings]]
-RECIPES: Mapping[str, Stage] = {"autoencoder": _autoencoder, "clip": _clip, "unet": _unet}
+Work = Callable[[Plan], tuple[loop.Recipe, Pace]]
+RECIPES: Mapping[str, Work] = {"autoencoder": _autoencoder, "clip": _clip, "unet": _unet}
+
+
+@dataclass(frozen=True)
+class Latents:
+    """`scaled`: (N, C, H, W), unit variance; `rows`: what is known of each picture."""
+
+    scaled: Tensor
+    rows: Sequence[Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class Illustrations:
+    """Batches of captioned latents, in captions of many forms."""
+
+    data: Latents
+    text: CLIPText
+    batch: int
+    seed: int
+    dropout: float
+
+    def __call__(self, step: int, part: range) -> Batch:
+        index = torch.randint(len(self.data.rows), (self.batch,), generator=generator(self.seed, "pictures", step))
+        picked = index[part.start : part.stop].tolist()
+        captions = []
+        for row, i in zip(picked, part, strict=True):
+            rng = generator(self.seed, "caption", step, i)
+            dropped = bool(torch.rand((), generator=rng) < self.dropout)
+            captions.append("" if dropped else pick(self.data.rows[row], rng))
+        device = self.text.token.weight.device
+        x0 = self.data.scaled[picked].to(device)
+        return Batch(x0=x0, cond=self._embed(captions), weight=torch.ones(len(x0), device=device), captions=captions)
+
+    def empty(self, count: int) -> Cond:
+        return self._embed([""] * count)
+
+    @torch.no_grad()
+    def _embed(self, captions: list[str]) -> Cond:
+        states = self.text(tokenize(captions).to(self.text.token.weight.device))
+        return Cond(states.last, states.pooled)
 
 
 def _new_text_encoder(config: CLIPTextConfig) -> CLIPText:
@@ -151,6 +230,12 @@ def _silence_outputs(unet: UNet) -> None:
         if name.endswith((".conv2", ".proj_out", "conv_out")):
             for parameter in module.parameters():
                 nn.init.zeros_(parameter)
+
+
+@cache
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _pictures(plan: Plan, split: str) -> Pictures:
@@ -219,19 +304,11 @@ def _latents(plan: Plan, vae: VAE) -> Latents:
     return Latents(scaled, [pictures.rows[i] for i in index])
 
 
-def _embedder(text: CLIPText) -> Embed:
-    @torch.no_grad()
-    def embed(captions: list[str]) -> Cond:
-        states = text(tokenize(captions))
-        return Cond(states.last, states.pooled)
-
-    return embed
-
-
 def assemble(unet: UNet, vae: VAE, text: CLIPText) -> Model:
     """Networks in training as a model that draws."""
     family = FAMILIES["tintype"]
-    return Model(family=family, unet=unet, vae=vae, text=(text,), prediction="v", name="tintype")
+    networks: dict[str, Any] = {"unet": unet, "vae": vae, "text": (text,)}
+    return Model(family=family, **networks, prediction="v", name="tintype", device=unet.conv_out.weight.device)
 
 
 def _previews(model: Model, size: int) -> Iterator[Tensor]:

@@ -16,25 +16,27 @@ from tests.train.line import state
 
 ROOT = Path(__file__).resolve().parents[2]
 TOY = """
+recipe = "scratch"
 pictures = "balls.parquet"
 run = "run"
 
-[autoencoder]
+[autoencoder.loop]
 steps = 4
 batch = 4
 log_every = 1
 
-[objective]
+[adversary]
 crop = 32
 adversary = 0
 
-[clip]
+[clip.loop]
 steps = 3
 batch = 4
 
-[unet]
+[unet.loop]
 steps = 2
 batch = 4
+sample_every = 1000
 
 [architecture]
 size = 64
@@ -114,7 +116,8 @@ def test_progress_is_told(train, tmp_path):
     toys.write_parquet(tmp_path / "balls.parquet")
     code, _, err = train(TOY.replace("steps = 3", "steps = 45"), "--stages", "clip")
     assert code == 0
-    assert [line.split()[1:4] for line in err.splitlines()] == [["clip", "step", "20:"], ["clip", "step", "40:"]]
+    assert [line.split()[1:4] for line in err.splitlines()] == [["clip", "step", "20"], ["clip", "step", "40"]]
+    assert "of 45: loss" in err
     assert "loss" in err
     assert "accuracy" in err
 
@@ -137,26 +140,38 @@ def test_minutes_stop_a_run_that_is_saved_and_goes_on(train, tmp_path, monkeypat
 @pytest.mark.parametrize(
     ("recipe", "arguments", "words"),
     [
-        ("stepz = 3\n" + TOY, (), ["recipe.toml: key 'stepz' is unknown"]),
-        ('pictuers = "x"\n' + TOY, (), ["'pictuers' is unknown; did you mean 'pictures'?"]),
-        (TOY.replace("batch = 4\nlog_every", "bach = 4\nlog_every"), (), ["[autoencoder]: key 'bach'", "'batch'?"]),
-        (TOY.replace("adversary =", "adversery ="), (), ["[objective]: key 'adversery'", "'adversary'?"]),
-        (TOY.replace("head_width", "headwidth"), (), ["[architecture]: [unet]: key 'headwidth'", "'head_width'?"]),
-        (TOY.replace("steps = 4", 'steps = "4"'), (), ["[autoencoder]: steps is '4'; it should be a whole number"]),
+        ("stepz = 3\n" + TOY, (), ["recipe.toml: unknown setting 'stepz'"]),
+        ('pictuers = "x"\n' + TOY, (), ["unknown setting 'pictuers'; did you mean 'pictures'?"]),
+        (
+            TOY.replace("batch = 4\nlog_every", "bach = 4\nlog_every"),
+            (),
+            ["autoencoder: loop: unknown setting 'bach'; did you mean 'batch'?"],
+        ),
+        (
+            TOY.replace("adversary =", "adversery ="),
+            (),
+            ["adversary: unknown setting 'adversery'; did you mean 'adversary'?"],
+        ),
+        (
+            TOY.replace("head_width", "headwidth"),
+            (),
+            ["architecture: unet: unknown setting 'headwidth'; did you mean 'head_width'?"],
+        ),
+        (TOY.replace("steps = 4", 'steps = "4"'), (), ["autoencoder: loop: steps is '4'; it should be a whole number"]),
         (TOY.replace("steps = 4", "steps = 4.5"), (), ["steps is 4.5; it should be a whole number"]),
         (TOY.replace("steps = 4", "steps = true"), (), ["steps is True; it should be a whole number"]),
         (TOY.replace("adversary = 0", 'adversary = "0"'), (), ["adversary is '0'; it should be a number"]),
-        (TOY.replace("[32, 32]", "[32, 0.5]"), (), ["channels is [32, 0.5]; it should be a list of whole numbers"]),
+        (TOY.replace("[32, 32]", "[32, 0.5]"), (), ["unet: channels, item 2 is 0.5; it should be a whole number"]),
         ("seed = [1]\n" + TOY, (), ["seed is [1]; it should be a whole number"]),
         (TOY.replace('"run"', "3"), (), ["run is 3; it should be a path"]),
-        ("clip = 3\n" + TOY.replace("[clip]\nsteps = 3\nbatch = 4", ""), (), ["clip is 3; it should be a table"]),
+        ("clip = 3\n" + TOY.replace("[clip.loop]\nsteps = 3\nbatch = 4", ""), (), ["clip is 3; it should be a table"]),
         ("= nonsense", (), ["recipe.toml is not a TOML file"]),
         (TOY.replace('run = "run"', ""), (), ["'run' is missing; set it there or by --run"]),
         (TOY.replace('pictures = "balls.parquet"', ""), (), ["'pictures' is missing; set it there or by --pictures"]),
         (TOY, (), ["balls.parquet: no such file; name the pictures with --pictures"]),
         (TOY, ("--pictures", "other.parquet"), ["other.parquet: no such file"]),
-        (TOY, ("--stages", "clipp"), ["stage 'clipp' is unknown; did you mean 'clip'?"]),
-        (TOY, ("--stages", "x"), ["stage 'x' is unknown; known are autoencoder, clip, unet"]),
+        (TOY, ("--stages", "clipp"), ["unknown stage 'clipp'; did you mean 'clip'?"]),
+        (TOY, ("--stages", "x"), ["unknown stage 'x'. There are: autoencoder, clip, unet"]),
     ],
 )
 def test_bad_input_gets_one_kind_sentence(train, tmp_path, recipe, arguments, words):
@@ -189,15 +204,17 @@ def test_the_recipe_of_the_built_in_model_is_valid():
     import tomllib
 
     recipe = ROOT / "recipes" / "tintype.toml"
-    plan = _plan(tomllib.loads(recipe.read_text()) | {"pictures": "x.parquet"}, recipe)
+    plan = _plan(tomllib.loads(recipe.read_text()) | {"pictures": "x.parquet"}, str(recipe))
     assert plan.architecture == TINTYPE
     assert plan.run == Path("runs/tintype")
-    assert plan.unet.batch == 16
-    assert plan.autoencoder.save_every == Plan(pictures=Path(), run=Path()).autoencoder.save_every  # as it was
+    assert plan.unet.loop.batch == 16
+    assert (
+        plan.autoencoder.loop.save_every == Plan(pictures=Path(), run=Path()).autoencoder.loop.save_every
+    )  # as it was
 
 
 def test_whole_numbers_are_numbers():
-    plan = _plan({"pictures": "a", "run": "b", "unet": {"learning_rate": 1}}, Path("recipe.toml"))
-    assert plan.unet.learning_rate == 1
+    plan = _plan({"pictures": "a", "run": "b", "unet": {"optimizer": {"learning_rate": 1}}}, "recipe.toml")
+    assert plan.unet.optimizer.learning_rate == 1
     with pytest.raises(RequestError):
-        _plan({"pictures": "a", "run": "b", "unet": {"learning_rate": "1"}}, Path("recipe.toml"))
+        _plan({"pictures": "a", "run": "b", "unet": {"optimizer": {"learning_rate": "1"}}}, "recipe.toml")

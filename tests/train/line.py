@@ -1,17 +1,27 @@
 """The smallest recipe, runs of it, and what they leave behind. Loads little, for processes that are to be killed."""
 
 import json
-from dataclasses import replace
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
 
 from daguerre.train import checkpoint, loop
+from daguerre.train.config import Loop, Optimizer
+from daguerre.train.randomness import normal
 
-QUICK = loop.Settings(steps=6, batch=4, learning_rate=1e-2, warmup=2, save_every=2, sample_every=1000, log_every=1)
 LAST = 400  # step of `fit_line`
+
+
+def quick(rate: float = 1e-2, **changes: Any) -> loop.Stage:
+    """Six steps at a rate, a checkpoint after every second; or what `changes` make of the loop."""
+    usual = {"steps": 6, "batch": 4, "save_every": 2, "sample_every": 1000, "validate_every": 1000, "log_every": 1}
+    return loop.Stage(loop=Loop(**{**usual, **changes}), optimizer=Optimizer(learning_rate=rate, warmup=2), patience=0)
+
+
+QUICK = quick()
 
 
 class Line:
@@ -21,22 +31,23 @@ class Line:
         torch.manual_seed(0)
         self.trained = nn.Linear(4, 1)
 
-    def loss(self, step: int) -> tuple[torch.Tensor, dict[str, float]]:
-        x = torch.randn(8, 4, generator=torch.Generator().manual_seed(step))
+    def loss(self, step: int, part: range) -> tuple[torch.Tensor, dict[str, float]]:
+        x = normal(0, "points", step, part, (4,))
         return (self.trained(x) - x.sum(dim=1, keepdim=True)).square().mean(), {"seen": float(step)}
 
     def sample(self, path: Path) -> None:
+        path.parent.mkdir(exist_ok=True)
         path.write_text(json.dumps(self.trained.weight.tolist()))
 
 
-def finish(recipe: loop.Recipe, s: loop.Settings, run: Path) -> list[dict[str, object]]:
-    return list(loop.train(recipe, s, run))
+def finish(recipe: loop.Recipe, stage: loop.Stage, run: Path) -> list[dict[str, Any]]:
+    return list(loop.train(recipe, stage, run))
 
 
 def fit_line(run: str, told: Connection) -> None:
     """A process's work: many short steps, each told of, with a save after every fifth."""
     torch.set_num_threads(1)
-    for record in loop.train(Line(), replace(QUICK, steps=LAST, save_every=5), Path(run)):
+    for record in loop.train(Line(), quick(steps=LAST, save_every=5), Path(run)):
         told.send(record["step"])
 
 
@@ -47,7 +58,17 @@ def state(run: Path) -> dict[str, dict[str, torch.Tensor]]:
     return found[1]
 
 
-def journal(run: Path) -> list[dict[str, object]]:
+def journal(run: Path) -> list[dict[str, Any]]:
     """The log of a run, without the time that steps took."""
     lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
     return [{key: value for key, value in line.items() if key != "seconds"} for line in lines]
+
+
+def same(run: Path, other: Path) -> None:
+    """Weights, averaged weights, optimizers and second players are equal to the last bit, and so are the logs."""
+    a, b = state(run), state(other)
+    assert a.keys() == b.keys()
+    for part in a:
+        assert a[part].keys() == b[part].keys()
+        assert not [name for name in a[part] if not torch.equal(a[part][name], b[part][name])], part
+    assert journal(run) == journal(other)

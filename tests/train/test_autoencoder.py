@@ -1,4 +1,3 @@
-from dataclasses import replace
 from itertools import islice
 
 import pytest
@@ -9,7 +8,7 @@ from daguerre.train import loop
 from daguerre.train.autoencoder import Discriminator, chroma, gradient_difference
 from daguerre.train.checkpoint import NonFiniteError
 from tests.train import toys
-from tests.train.line import QUICK, finish, state
+from tests.train.line import finish, quick, state
 
 
 def flat(r, g, b, size=16):
@@ -27,10 +26,10 @@ def test_chroma_says_the_color_and_not_the_lightness():
 
 def test_the_last_two_channels_are_to_say_the_color(pictures):
     recipe = toys.autoencoder(pictures)
-    real = recipe._crops(0)
+    real = recipe._crops(0, range(4))
     mean, _ = recipe.trained.posterior(real)
     expected = (mean[:, -2:] - chroma(real, 4)).abs().mean().item()
-    assert recipe.loss(0)[1]["chroma"] == pytest.approx(expected, rel=1e-4)
+    assert recipe.loss(0, range(4))[1]["chroma"] == pytest.approx(expected, rel=1e-4)
 
 
 def test_gradient_difference_sees_edges_only():
@@ -47,7 +46,7 @@ def test_the_discriminator_scores_patches():
 
 def test_one_batch_is_learned(tmp_path, pictures):
     recipe = toys.OneBatch(toys.autoencoder(pictures, adversary_from=1000))
-    records = finish(recipe, replace(QUICK, save_every=1000, steps=80), tmp_path)
+    records = finish(recipe, quick(save_every=1000, steps=80), tmp_path)
     assert records[-1]["loss"] < 0.3 * records[0]["loss"]
     assert records[-1]["pixel"] < 0.3 * records[0]["pixel"]
 
@@ -56,7 +55,7 @@ def test_the_discriminator_joins_at_its_step_and_learns(tmp_path, pictures):
     recipe = toys.autoencoder(pictures, adversary_from=3)
     before = [p.detach().clone() for p in recipe.discriminator.parameters()]
     moved = []
-    for record in loop.train(recipe, replace(QUICK, steps=5), tmp_path):
+    for record in loop.train(recipe, quick(steps=5), tmp_path):
         assert ("realism" in record) == (record["step"] > 3)
         assert 0 <= record.get("weight", 0) <= 10 * recipe.objective.adversary
         moved.append(any(not torch.equal(a, b) for a, b in zip(before, recipe.discriminator.parameters(), strict=True)))
@@ -68,7 +67,7 @@ def test_the_discriminator_learns_to_tell_real_from_made(pictures):
     recipe = toys.autoencoder(pictures)
     real, made = pictures.batch(torch.arange(4)), torch.zeros(4, 3, 32, 32)
     for step in range(40):
-        recipe.seen = real, made
+        recipe.seen = [(real, made)]
         recipe.after(step)
     assert recipe.discriminator(real).mean() > 0.5
     assert recipe.discriminator(made).mean() < -0.5
@@ -89,7 +88,7 @@ def test_both_players_pull_equally_at_the_last_layer(pictures):
 def test_nan_does_not_reach_the_discriminator(pictures):
     recipe = toys.autoencoder(pictures)
     before = [p.detach().clone() for p in recipe.discriminator.parameters()]
-    recipe.seen = torch.full((1, 3, 32, 32), float("nan")), torch.zeros(1, 3, 32, 32)
+    recipe.seen = [(torch.full((1, 3, 32, 32), float("nan")), torch.zeros(1, 3, 32, 32))]
     with pytest.raises(NonFiniteError, match="step 9: the discriminator's loss is nan"):
         recipe.after(9)
     assert all(torch.equal(a, b) for a, b in zip(before, recipe.discriminator.parameters(), strict=True))
@@ -97,15 +96,16 @@ def test_nan_does_not_reach_the_discriminator(pictures):
 
 def test_a_loss_is_a_function_of_the_step_alone(pictures):
     a, b = toys.autoencoder(pictures), toys.autoencoder(pictures)
-    list(map(a.loss, range(3)))
-    assert a.loss(5)[1] == b.loss(5)[1]
-    assert a.loss(5)[1] != a.loss(6)[1]
+    for step in range(3):
+        a.loss(step, range(4))
+    assert a.loss(5, range(4))[1] == b.loss(5, range(4))[1]
+    assert a.loss(5, range(4))[1] != a.loss(6, range(4))[1]
 
 
 def test_crops_are_parts_of_the_pictures(pictures):
     recipe = toys.autoencoder(pictures, crop=16)
     known = pictures.batch(torch.arange(len(pictures)))
-    crops = recipe._crops(0)
+    crops = recipe._crops(0, range(4))
     assert crops.shape == (4, 3, 16, 16)
     windows = known.unfold(2, 16, 1).unfold(3, 16, 1)  # picture, channel, corner, corner, row, column
     for crop in crops:
@@ -115,9 +115,9 @@ def test_crops_are_parts_of_the_pictures(pictures):
 
 def test_samples_show_pictures_above_their_reconstructions(tmp_path, pictures):
     recipe = toys.autoencoder(pictures)
-    for _ in islice(loop.train(recipe, replace(QUICK, sample_every=2), tmp_path), 2):
+    for _ in islice(loop.train(recipe, quick(sample_every=2), tmp_path), 2):
         pass
-    with Image.open(tmp_path / "sample-00000002.png") as sheet:
+    with Image.open(tmp_path / "samples" / "step-00000002.png") as sheet:
         assert sheet.size == (12 * 32, 2 * 32)
         assert sheet.getpixel((16, 16)) == (255, 0, 0)
         assert sheet.getpixel((0, 0)) == (255, 255, 255)

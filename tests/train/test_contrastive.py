@@ -1,5 +1,4 @@
 import math
-from dataclasses import replace
 
 import pytest
 import torch
@@ -10,12 +9,12 @@ from daguerre.data.phrases import phrases
 from daguerre.data.pictures import Pictures
 from daguerre.train import contrastive
 from tests.train import toys
-from tests.train.line import QUICK, finish
+from tests.train.line import finish, quick
 
 
 def test_one_batch_is_learned(tmp_path, pictures):
     recipe = toys.OneBatch(toys.contrastive(pictures))
-    records = finish(recipe, replace(QUICK, save_every=1000, steps=60), tmp_path)
+    records = finish(recipe, quick(save_every=1000, steps=60), tmp_path)
     assert records[-1]["loss"] < 0.3 * records[0]["loss"]
     assert records[-1]["accuracy"] == 1
 
@@ -41,7 +40,7 @@ class Fixed(torch.nn.Module):
 
     def __init__(self, logits):
         super().__init__()
-        self.logits = logits
+        self.logits, self.log_scale = logits, torch.zeros(())
 
     def forward(self, pictures, ids):
         return self.logits
@@ -57,7 +56,7 @@ def twins(monkeypatch):
 
 
 def loss(twins, logits):
-    return contrastive.ContrastiveRecipe(Fixed(torch.tensor(logits)), twins, 3, 0, toys.tokenize).loss(0)
+    return contrastive.ContrastiveRecipe(Fixed(torch.tensor(logits)), twins, 3, 0, toys.tokenize).loss(0, range(3))
 
 
 def test_equal_captions_count_as_right(twins):
@@ -87,8 +86,8 @@ def test_captions_belong_to_their_pictures(pictures, monkeypatch):
     monkeypatch.setattr(
         recipe.trained, "forward", lambda batch, ids: seen.append(batch) or torch.eye(4, requires_grad=True)
     )
-    recipe.tokenize = lambda captions: seen.append(captions)
-    recipe.loss(0)
+    recipe.tokenize = lambda captions: seen.append(captions) or torch.zeros(4)
+    recipe.loss(0, range(4))
     captions, batch = seen
     for caption, picture in zip(captions, batch, strict=True):
         shown = [i for i in range(12) if torch.equal(pictures.batch(torch.tensor([i]))[0], picture)]
@@ -96,6 +95,6 @@ def test_captions_belong_to_their_pictures(pictures, monkeypatch):
 
 
 def test_samples_are_the_nearest_pictures(tmp_path, pictures):
-    finish(toys.contrastive(pictures), replace(QUICK, sample_every=6), tmp_path)
-    with Image.open(tmp_path / "sample-00000006.png") as sheet:
+    finish(toys.contrastive(pictures), quick(sample_every=6), tmp_path)
+    with Image.open(tmp_path / "samples" / "step-00000006.png") as sheet:
         assert sheet.size == (8 * 32, 8 * 32)

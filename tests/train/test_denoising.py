@@ -3,134 +3,94 @@ from dataclasses import replace
 import pytest
 import torch
 
-from daguerre.data.phrases import phrases
 from daguerre.diffusion.denoiser import Cond
+from daguerre.diffusion.prediction import Velocity
 from daguerre.diffusion.schedule import scaled_linear
-from daguerre.train.denoising import DenoisingRecipe, Latents, Objective
+from daguerre.train.batch import Batch
+from daguerre.train.config import Objective
+from daguerre.train.denoising import HELD_OUT, DenoisingRecipe
+from daguerre.train.objective import DenoisingObjective
 from tests.train import toys
-from tests.train.line import QUICK, finish
+from tests.train.line import finish, journal, quick
 
 LEVELS = scaled_linear()
 NOTHING = Cond(torch.zeros(1, 1, 1), torch.zeros(1, 1))
-ALPHA_BAR = 1 / (1 + LEVELS.sigmas.double() ** 2)
 
 
-class Network:
-    """Answers with what it is told to and remembers what it was given."""
+class Network(torch.nn.Module):
+    """Answers with zeros and remembers the timesteps that it was given."""
 
-    def __init__(self, answer=None):
-        self.answer, self.given = answer, None
+    def __init__(self):
+        super().__init__()
+        self.weight, self.given = torch.nn.Parameter(torch.zeros(())), []
 
-    def __call__(self, x, t, tokens, vector):
-        self.given = x, t, tokens, vector
-        return torch.zeros_like(x) if self.answer is None else self.answer
+    def forward(self, x, t, tokens, vector):
+        self.given.append(t.long())
+        return self.weight * x
 
 
-def recipe(network, pictures=None, **objective):
-    rows = pictures.rows if pictures else [{}]
-    data = Latents(torch.randn(len(rows), 4, 4, 4, generator=torch.Generator().manual_seed(0)), rows)
-    captions = []
-    made = DenoisingRecipe(
-        network,
-        data,
-        LEVELS,
-        lambda c: captions.append(c) or NOTHING,
-        None,
-        Objective(**{"batch": 8, "seed": 0} | objective),
+def recipe(size, weight=1.0, **settings):
+    x0 = torch.randn(size, 4, 4, 4, generator=torch.Generator().manual_seed(0))
+
+    def batches(step, part):
+        cut = slice(part.start, part.stop)
+        weights = torch.full((len(part),), weight)
+        return Batch(x0=x0[cut], cond=NOTHING, weight=weights, captions=[""] * len(part))
+
+    network = Network()
+    return DenoisingRecipe(
+        trained=network,
+        denoise=Velocity(network, LEVELS),
+        batches=batches,
+        objective=DenoisingObjective(Objective(**settings), "v", LEVELS),
+        batch=size,
+        seed=0,
+        draw=lambda path: None,
     )
-    return made, captions
 
 
-@pytest.fixture
-def batch():
-    rng = torch.Generator().manual_seed(1)
-    x0, noise = (torch.randn(6, 4, 8, 8, generator=rng) for _ in range(2))
-    return x0, torch.tensor([0, 1, 120, 500, 870, 999]), noise
-
-
-def mix(batch):
-    """What the network sees and what it should say, from alpha_bar alone: x = a x0 + s noise, v = a noise - s x0."""
-    x0, t, noise = (part.double() if part.is_floating_point() else part for part in batch)
-    a, s = ALPHA_BAR[t].sqrt().reshape(-1, 1, 1, 1), (1 - ALPHA_BAR[t]).sqrt().reshape(-1, 1, 1, 1)
-    return (a * x0 + s * noise).float(), (a * noise - s * x0).float()
-
-
-def test_the_true_v_has_no_error(batch):
-    noisy, v = mix(batch)
-    network = Network(v)
-    error = recipe(network)[0].error(*batch, NOTHING)
-    assert error.shape == (6,)
-    assert error.max() < 1e-9
-    torch.testing.assert_close(network.given[0], noisy, rtol=1e-4, atol=1e-5)
-    assert network.given[1].tolist() == [0, 1, 120, 500, 870, 999]
-    assert network.given[2] is NOTHING.tokens
-    assert network.given[3] is NOTHING.vector
-
-
-@pytest.mark.parametrize("gamma", [1.0, 5.0, 1e9])
-def test_errors_weigh_as_min_snr_says(batch, gamma):
-    _, v = mix(batch)
-    error = recipe(Network(v + 0.5), gamma=gamma)[0].error(*batch, NOTHING)
-    snr = ALPHA_BAR[batch[1]] / (1 - ALPHA_BAR[batch[1]])
-    expected = 0.25 * snr.clamp(max=gamma) / (snr + 1)
-    torch.testing.assert_close(error.double(), expected, rtol=1e-3, atol=1e-7)
-
-
-def test_without_gamma_every_noise_level_counts_alike(batch):
-    _, v = mix(batch)
-    error = recipe(Network(v + 0.5), gamma=None)[0].error(*batch, NOTHING)
-    torch.testing.assert_close(error, torch.full_like(error, 0.25), rtol=1e-3, atol=1e-7)
-
-
-def test_the_expected_error_of_silence_on_gaussian_data():
-    """Of unit variance are latents and noise, so is v."""
-    rng = torch.Generator().manual_seed(2)
-    x0, noise = (torch.randn(4, 4, 128, 128, generator=rng) for _ in range(2))
-    t = torch.tensor([100, 300, 600, 900])
-    error = recipe(Network(), gamma=1e9)[0].error(x0, t, noise, NOTHING)
-    torch.testing.assert_close(error.double(), ALPHA_BAR[t], rtol=0.02, atol=0)
-
-
-def test_each_batch_has_a_timestep_of_every_part_of_the_schedule(pictures):
-    network, seen = Network(), set()
-    made, _ = recipe(network, pictures)
+def test_each_batch_has_a_timestep_of_every_part_of_the_schedule():
+    made, seen = recipe(8), set()
     for step in range(50):
-        made.loss(step)
-        t = network.given[1].long()
+        made.loss(step, range(8))
+        t = made.trained.given[-1]
         assert (t // 125).tolist() == list(range(8))
         seen |= set(t.tolist())
     assert len(seen) > 250
 
 
-def test_the_last_timestep_is_never_passed(pictures, monkeypatch):
+def test_the_last_timestep_is_never_passed(monkeypatch):
     """(15 + the largest draw) / 16 * 1000 is 1000 in single precision."""
-    network = Network()
-    made, _ = recipe(network, pictures, batch=16)
-    monkeypatch.setattr(torch, "rand", lambda *size, **_: torch.full(size, 1 - 2**-24))
-    made.loss(0)
-    assert network.given[1].max() == 999
+    made = recipe(16)
+    monkeypatch.setattr(torch, "rand", lambda *size, **_: torch.full((), 1 - 2**-24))
+    made.loss(0, range(16))
+    assert made.trained.given[0].max() == 999
 
 
-@pytest.mark.parametrize(("drop", "low", "high"), [(0.0, 0, 0), (0.25, 0.15, 0.35), (1.0, 1, 1)])
-def test_a_share_of_captions_is_emptied(pictures, drop, low, high):
-    made, captions = recipe(Network(), pictures, drop=drop)
-    for step in range(40):
-        made.loss(step)
-    flat = [caption for batch in captions for caption in batch]
-    assert low <= sum(caption == "" for caption in flat) / len(flat) <= high
-    known = {phrase for row in pictures.rows for phrase in phrases(row)}
-    assert set(flat) <= known | {""}
+def test_a_picture_counts_as_its_weight_says():
+    plain, heavy = (recipe(4, weight).loss(0, range(4))[0].item() for weight in (1.0, 2.5))
+    assert heavy == pytest.approx(2.5 * plain)
 
 
-def test_the_figures_are_the_two_halves_of_the_loss(pictures):
-    loss, figures = recipe(Network(), pictures)[0].loss(0)
-    assert loss.item() == pytest.approx((figures["low"] + figures["high"]) / 2)
+@pytest.mark.parametrize("settings", [{}, {"noise_offset": 0.1, "multires": 3, "perlin": 0.2}, {"loss": "huber"}])
+def test_micro_batches_see_what_the_whole_batch_sees(settings):
+    made = recipe(8, **settings)
+    whole = made.loss(3, range(8))[0].item()
+    halves = [made.loss(3, range(a, a + 2))[0].item() for a in (0, 2, 4, 6)]
+    assert sum(halves) / 4 == pytest.approx(whole, rel=1e-5)
+    assert torch.equal(torch.cat(made.trained.given[1:]), made.trained.given[0])
+
+
+def test_what_comes_before_a_loss_is_told_where_it_is():
+    told = []
+    made = replace(recipe(4), before=lambda step, part: told.append((step, part)))
+    made.loss(7, range(2, 4))
+    assert told == [(7, range(2, 4))]
 
 
 def test_one_batch_is_learned(tmp_path, pictures):
-    records = finish(
-        toys.OneBatch(toys.denoising(pictures)), replace(QUICK, save_every=1000, steps=60, learning_rate=5e-3), tmp_path
-    )
+    stage = quick(5e-3, save_every=1000, steps=60)
+    records = finish(toys.OneBatch(toys.denoising(pictures)), stage, tmp_path)
     assert records[-1]["loss"] < 0.3 * records[0]["loss"]
 
 
@@ -139,17 +99,47 @@ def test_the_caption_matters(pictures):
     made = toys.denoising(pictures)
     x0 = torch.stack([torch.ones(4, 4, 4), -torch.ones(4, 4, 4)])
     sigma, noisy = LEVELS.sigmas[500], torch.randn(1, 4, 4, 4)
-    noise, t = (noisy - x0) / sigma, torch.tensor([500, 500])  # x0 + sigma * noise is the same for both
-    cond = made.embed(["a red ball", "a blue ball"])
+    noise = (noisy - x0) / sigma  # x0 + sigma * noise is the same for both
+    cond = made.batches.embed(["a red ball", "a blue ball"])
     optimizer = torch.optim.Adam(made.trained.parameters(), 5e-3)
+
+    def error(cond):
+        return made.objective(made.denoise, x0, cond, noise, sigma.repeat(2)).mean()
+
     errors = []
     for _ in range(60):
-        error = made.error(x0, t, noise, cond).mean()
+        loss = error(cond)
         optimizer.zero_grad()
-        error.backward()
+        loss.backward()
         optimizer.step()
-        errors.append(error.item())
+        errors.append(loss.item())
     with torch.no_grad():
-        swapped = made.error(x0, t, noise, Cond(cond.tokens.flip(0), cond.vector.flip(0))).mean().item()
+        swapped = error(Cond(cond.tokens.flip(0), cond.vector.flip(0))).item()
     assert errors[-1] < 0.1 * errors[0]
     assert swapped > 10 * errors[-1]
+
+
+def test_held_out_losses_are_the_same_every_time_and_move_with_the_weights(tmp_path, pictures):
+    made = toys.denoising(pictures, weighting="min_snr", loss="huber", first=0.5)
+    made = replace(made, held=made.batches(0, range(4)))
+    before = made.held_out()
+    assert list(before) == [f"{place:g}" for place in HELD_OUT]
+    assert made.held_out() == before
+    assert made.trained.training
+    finish(made, quick(steps=2, validate_every=2, ema=0.5), tmp_path)
+    told = journal(tmp_path)
+    assert [list(line) for line in told][2] == ["step", "val"]
+    assert told[2]["val"] != before
+    assert told[2]["val"] != made.held_out()  # by the averaged weights
+
+
+def test_the_plain_loss_of_silence_is_the_power_of_v():
+    """Of unit variance are latents and noise, so is v: whatever the weighting of training, and the network says 0."""
+    made = replace(recipe(8, weighting="min_snr"), batch=8)
+    held = torch.randn(8, 4, 64, 64, generator=torch.Generator().manual_seed(0))
+    made = replace(made, held=Batch(x0=held, cond=NOTHING, weight=torch.ones(8), captions=[""] * 8))
+    assert list(made.held_out().values()) == pytest.approx([1.0] * len(HELD_OUT), rel=0.03)
+
+
+def test_nothing_is_held_out_by_default(pictures):
+    assert toys.denoising(pictures).held_out() == {}

@@ -11,16 +11,16 @@ from daguerre.generate.text_to_image import Picture, text_to_image
 from daguerre.models.unet import UNet
 from daguerre.text.tokenizer import END, START, Tokenizer
 from daguerre.train import tintype
-from daguerre.train.tintype import Plan, chosen, tokenize
+from daguerre.train.tintype import Pace, Plan, chosen, tokenize
 from tests.train import toys
-from tests.train.line import QUICK, journal, state
+from tests.train.line import QUICK, journal, quick, state
 
 
 @pytest.fixture(scope="module")
 def plan(tmp_path_factory) -> Plan:
     """A run that has gone through its three stages, six steps each; the U-Net has drawn once."""
     folder = tmp_path_factory.mktemp("tintype")
-    plan = toys.plan(folder, unet=replace(QUICK, sample_every=6))
+    plan = toys.plan(folder, unet=Pace(loop=quick(sample_every=6).loop, optimizer=QUICK.optimizer))
     toys.write_parquet(plan.pictures)
     records = list(tintype.train(plan, STAGES, minutes=60))
     assert [(r["stage"], r["step"]) for r in records] == [(stage, n) for stage in STAGES for n in range(1, 7)]
@@ -66,7 +66,7 @@ def test_the_autoencoder_is_scaled_to_unit_variance(plan):
 
 
 def test_samples_of_the_unet(plan):
-    with Image.open(plan.run / "unet" / "sample-00000006.png") as sheet:
+    with Image.open(plan.run / "unet" / "samples" / "step-00000006.png") as sheet:
         assert sheet.size == (12 * 64, 2 * 64)
         assert len(sheet.getcolors(1 << 20)) > 100
 

@@ -1,6 +1,7 @@
 """Toy pictures, networks and recipes: each a real one of its kind, and a step of it takes milliseconds."""
 
 import io
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,16 +12,21 @@ from PIL import Image, ImageDraw
 
 from daguerre.data.pictures import Pictures, load_parquet
 from daguerre.diffusion.denoiser import Cond
+from daguerre.diffusion.prediction import Velocity
 from daguerre.diffusion.schedule import scaled_linear
 from daguerre.models.clip import CLIPText, CLIPTextConfig
 from daguerre.models.unet import UNet, UNetConfig
 from daguerre.models.vae import VAE, VAEConfig
 from daguerre.train import loop
-from daguerre.train.autoencoder import AutoencoderRecipe, Objective
+from daguerre.train.autoencoder import AutoencoderRecipe
+from daguerre.train.autoencoder import Objective as Adversary
+from daguerre.train.batch import Batch
+from daguerre.train.config import Objective
 from daguerre.train.contrastive import ContrastiveRecipe, Towers
-from daguerre.train.denoising import DenoisingRecipe, Latents
-from daguerre.train.denoising import Objective as DenoisingObjective
-from daguerre.train.tintype import Architecture, Plan
+from daguerre.train.denoising import DenoisingRecipe
+from daguerre.train.objective import DenoisingObjective
+from daguerre.train.randomness import generator
+from daguerre.train.tintype import Architecture, Pace, Plan
 from daguerre.train.vision import CLIPVision, CLIPVisionConfig
 from tests.train.line import QUICK
 
@@ -74,19 +80,20 @@ def write_parquet(path: Path, rows: list[dict[str, object]] | None = None) -> Pa
 
 def plan(folder: Path, **changes: object) -> Plan:
     """A whole run of tintype at toy size."""
+    quick = Pace(loop=QUICK.loop, optimizer=QUICK.optimizer)
     standard = Plan(
         pictures=folder / "balls.parquet",
         run=folder / "run",
-        autoencoder=QUICK,
-        objective=Objective(crop=SIZE, adversary_from=3),
-        clip=QUICK,
-        unet=QUICK,
+        autoencoder=quick,
+        adversary=Adversary(crop=SIZE, adversary_from=3),
+        clip=quick,
+        unet=quick,
         architecture=replace(ARCHITECTURE, size=64),  # the smallest that a request may ask for
     )
     return replace(standard, **changes)
 
 
-def tokenize(captions: list[str]) -> torch.Tensor:
+def tokenize(captions: Sequence[str]) -> torch.Tensor:
     """Words to their place in WORDS; 62 starts, 63 ends."""
     rows = [[62, *(WORDS.index(word) for word in caption.replace(",", "").split())][:11] for caption in captions]
     return torch.tensor([ids + [63] * (12 - len(ids)) for ids in rows])
@@ -95,7 +102,7 @@ def tokenize(captions: list[str]) -> torch.Tensor:
 def autoencoder(pictures: Pictures, crop: int = SIZE, adversary_from: int = 3) -> AutoencoderRecipe:
     torch.manual_seed(0)
     vae = VAE(ARCHITECTURE.vae).to(memory_format=torch.channels_last)
-    return AutoencoderRecipe(vae, pictures, 4, 0, Objective(crop=crop, adversary_from=adversary_from), pictures)
+    return AutoencoderRecipe(vae, pictures, 4, 0, Adversary(crop=crop, adversary_from=adversary_from), pictures)
 
 
 def contrastive(pictures: Pictures) -> ContrastiveRecipe:
@@ -103,19 +110,43 @@ def contrastive(pictures: Pictures) -> ContrastiveRecipe:
     return ContrastiveRecipe(Towers(CLIPText(TEXT), CLIPVision(VISION)), pictures, 4, 0, tokenize)
 
 
-def denoising(pictures: Pictures) -> DenoisingRecipe:
-    torch.manual_seed(0)
-    unet, text = UNet(ARCHITECTURE.unet), CLIPText(TEXT).requires_grad_(requires_grad=False)
-    latents = Latents(torch.randn(len(pictures), 4, 4, 4), pictures.rows)
+class Latents:
+    """Batches of random latents, four in a step, with the captions of pictures."""
 
-    def embed(captions: list[str]) -> Cond:
-        states = text(tokenize(captions))
+    def __init__(self, pictures: Pictures):
+        self.rows, self.text = pictures.rows, CLIPText(TEXT).requires_grad_(requires_grad=False)
+        self.x0 = torch.randn(len(pictures), 4, 4, 4)
+
+    def __call__(self, step: int, part: range) -> Batch:
+        index = torch.randint(len(self.rows), (4,), generator=generator(0, "pictures", step))[list(part)]
+        captions = [str(self.rows[i]["caption"]) for i in index]
+        x0 = self.x0[index]
+        return Batch(x0=x0, cond=self.embed(captions), weight=torch.ones(len(x0)), captions=captions)
+
+    def embed(self, captions: Sequence[str]) -> Cond:
+        states = self.text(tokenize(captions))
         return Cond(states.last, states.pooled)
+
+    def empty(self, count: int) -> Cond:
+        return self.embed([""] * count)
+
+
+def denoising(pictures: Pictures, **settings: object) -> DenoisingRecipe:
+    torch.manual_seed(0)
+    unet, levels = UNet(ARCHITECTURE.unet), scaled_linear()
 
     def draw(path: Path) -> None:
         path.write_text(f"{sum(p.sum().item() for p in unet.parameters())}")
 
-    return DenoisingRecipe(unet, latents, scaled_linear(), embed, draw, DenoisingObjective(batch=4, seed=0))
+    return DenoisingRecipe(
+        trained=unet,
+        denoise=Velocity(unet, levels),
+        batches=Latents(pictures),
+        objective=DenoisingObjective(Objective(**settings), "v", levels),
+        batch=4,
+        seed=0,
+        draw=draw,
+    )
 
 
 class OneBatch:
@@ -124,8 +155,8 @@ class OneBatch:
     def __init__(self, recipe: loop.Recipe):
         self.recipe, self.trained = recipe, recipe.trained
 
-    def loss(self, step: int) -> tuple[torch.Tensor, dict[str, float]]:
-        return self.recipe.loss(0)
+    def loss(self, step: int, part: range) -> tuple[torch.Tensor, dict[str, float]]:
+        return self.recipe.loss(0, part)
 
     def sample(self, path: Path) -> None:
         self.recipe.sample(path)
