@@ -136,6 +136,5 @@ def test_another_picture_of_a_pair_is_checked_when_it_changes(tmp_path):
     changed = [a.beside != b.beside for a, b in zip(after.entries, before.entries, strict=True)]
     assert changed == [i == 2 for i in range(COUNT)]
     (folder / "before-2.png").write_bytes(b"torn")
-    assert [reason.split(":")[0] for _, reason in manifest_of(folder, cache=cache, others=("before",)).dropped] == [
-        "its before"
-    ]
+    ((_, reason),) = manifest_of(folder, cache=cache, others=("before",)).dropped
+    assert reason.startswith("its before: ")

@@ -172,7 +172,8 @@ def test_hostile_archives(tmp_path):
     with tarfile.open(path, "w") as archive:
         for name, data in [
             ("../../evil.png", picture(0)), ("/abs.png", picture(1)), ("good.png", picture(2)), ("good.txt", b"good"),
-            ("long.png", picture(3)), ("long.txt", b"x" * 200_000), ("list.png", picture(4)), ("list.json", b"[1]"), ("list.txt", b"list"),
+            ("long.png", picture(3)), ("long.txt", b"x" * 200_000), ("list.png", picture(4)), ("list.json", b"[1]"),
+            ("list.txt", b"list"),
             ("torn.png", picture(5)[:50]), ("photo.v2.png", picture(6)), ("._good.png", b"\0\5\x16\7"),
         ]:  # fmt: skip
             member = tarfile.TarInfo(name)
