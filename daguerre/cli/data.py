@@ -47,7 +47,9 @@ def check(
     data = Data(sources=tuple(Source(path=path) for path in paths), size=size, buckets=True)
     with _bar("checking") as bar:
         task = bar.add_task("checking", total=None)
-        manifest = gather(data, captions=captions, at_least=0, looked_at=lambda count: bar.update(task, completed=count))
+        manifest = gather(
+            data, captions=captions, at_least=0, looked_at=lambda count: bar.update(task, completed=count)
+        )
     facts = _facts(manifest, data)
     if json_lines:
         print(json.dumps(facts))
