@@ -65,9 +65,9 @@ def write(record: Record) -> str:
         "RNG": "CPU",
         "CFG rescale": _number(request.guidance_rescale) if request.guidance_rescale else None,
         "CFG interval": "{} to {}".format(*interval) if interval != (0, 1) else None,
-        "Emphasis": request.emphasis.capitalize() if request.emphasis != "original" else None,
         "Lora hashes": _hashes(record, "lora", 10),
         "TI hashes": _hashes(record, "embedding", 12),
+        "Emphasis": request.emphasis.capitalize() if request.emphasis != "original" else None,
         "Version": f"daguerre {record.versions.get('daguerre', 'unknown')}",
     }
     negative = [f"{NEGATIVE} {request.negative_prompt}"] if request.negative_prompt else []

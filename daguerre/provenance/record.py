@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import platform
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
@@ -144,8 +145,8 @@ def _adapter(values: Any) -> UsedAdapter:
     numbers = (used.weight, 1.0 if used.text_weight is None else used.text_weight)
     if not all(isinstance(text, str) for text in (used.kind, used.name, used.sha256)):
         raise ValueError("kind, name and sha256 are texts")
-    if not all(isinstance(number, int | float) and not isinstance(number, bool) for number in numbers):
-        raise ValueError("weight and text_weight are numbers")
+    if not all(type(number) in (int, float) and abs(number) < math.inf for number in numbers):
+        raise ValueError("weight and text_weight are finite numbers")
     return used
 
 
@@ -153,10 +154,14 @@ def _is_table(value: Any) -> bool:
     return isinstance(value, dict) and all(isinstance(v, str) for v in value.values())
 
 
+def _shown(value: Any) -> Any:
+    return ", ".join(map(str, value)) or "none" if isinstance(value, tuple) else value
+
+
 def differences(then: Record, now: Record) -> list[str]:
     """What could make the pixels of `now` differ from those of `then`, a line each, the weightiest first."""
     lines = [
-        f"{name}: {getattr(then, key)} then, {getattr(now, key)} now"
+        f"{name}: {_shown(getattr(then, key))} then, {_shown(getattr(now, key))} now"
         for key, name in DECISIVE.items()
         if getattr(then, key) != getattr(now, key)
     ]

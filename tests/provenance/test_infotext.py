@@ -7,6 +7,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from daguerre.provenance import infotext
+from daguerre.provenance.record import UsedAdapter
 from daguerre.request import RequestError, TextToImage
 
 from .records import ANY_TEXT, TRAPS, record, requests
@@ -42,6 +43,14 @@ def test_the_text_has_the_order_and_form_that_others_expect():
         'Model hash: 0123456789, Model: "my: model", VAE hash: 9999999999, VAE: v, Clip skip: 2, RNG: CPU, '
         "CFG rescale: 0.7, CFG interval: 0.1 to 1, Version: daguerre 0.1.0"
     )
+
+
+def test_adapters_are_named_with_the_hashes_that_model_sites_know():
+    used = [("lora", "ink", "1" * 64), ("embedding", "zwx", "2" * 64), ("lora", "dots, fine", "3" * 64)]
+    made = record(adapters=tuple(UsedAdapter(kind=kind, name=name, sha256=sha256) for kind, name, sha256 in used))
+    found = infotext.read(infotext.write(made))
+    assert found["Lora hashes"] == "ink: 1111111111, dots, fine: 3333333333"
+    assert found["TI hashes"] == "zwx: 222222222222"
 
 
 def test_what_is_as_usual_is_left_out():

@@ -9,7 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from PIL import Image
 
-from daguerre.provenance.record import Record, RecordError, differences, library_versions, pixel_sha256
+from daguerre.provenance.record import Record, RecordError, UsedAdapter, differences, library_versions, pixel_sha256
 from daguerre.request import TextToImage
 
 from .records import ANY_TEXT, TRAPS, record, requests
@@ -37,6 +37,20 @@ def test_a_picture_of_many_is_asked_for_again_alone():
     assert record().again() == TextToImage(prompt="a red apple", negative_prompt="blurry", seed=123, count=1)
 
 
+def test_adapters_are_kept_in_their_order_and_older_records_have_none():
+    used = (
+        UsedAdapter(kind="embedding", name="zwx", sha256="a" * 64),
+        UsedAdapter(kind="lora", name="ink", sha256="b" * 64, weight=0.5, text_weight=-1),
+    )
+    made = record(adapters=used)
+    assert Record.from_json(made.to_json()).adapters == used
+    older = {name: value for name, value in asdict(made).items() if name != "adapters"}
+    assert Record.from_json(json.dumps(older)).adapters == ()
+    assert differences(made, record()) == [
+        "LoRAs and embeddings: zwx (aaaaaaaaaa, 1), ink (bbbbbbbbbb, 0.5) then, none now"
+    ]
+
+
 def changed(**changes):
     return json.dumps({**asdict(record()), **changes})
 
@@ -61,6 +75,11 @@ def changed(**changes):
         (changed(request={"prompt": "a", "guidance_interval": "ab"}), "field 'request' is wrong"),
         (changed(request={"prompt": "a", "lens": 1}), "field 'request' is wrong: unknown field 'lens'"),
         (changed(request={}), "field 'request' is wrong"),
+        (changed(adapters=3), "field 'adapters' is wrong"),
+        (changed(adapters=[3]), "field 'adapters' is wrong"),
+        (changed(adapters=[{"kind": "lora", "name": "x"}]), "field 'adapters' is wrong"),
+        (changed(adapters=[{"kind": "lora", "name": 3, "sha256": "x"}]), "field 'adapters' is wrong: kind, name"),
+        (changed(adapters=[{"kind": "lora", "name": "x", "sha256": "x", "weight": float("nan")}]), "finite numbers"),
         (changed(request=None), "field 'request' is wrong"),
     ],
 )
