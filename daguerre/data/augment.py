@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 from torch import Tensor
 
 from .buckets import Size
@@ -33,6 +33,11 @@ def choose_frame(original: Size, size: Size, data: Data, rng: torch.Generator) -
     else:
         corner = (spare[0] // 2, spare[1] // 2)
     return Frame(original, corner, data.flip and where[2] < 0.5)
+
+
+def fitted(image: Image.Image, size: Size, color: str) -> Image.Image:
+    """The whole picture as large as `size` allows, in the middle of a ground of this color: cut to nothing."""
+    return ImageOps.pad(image, size, Image.Resampling.LANCZOS, color=color)
 
 
 def prepared(

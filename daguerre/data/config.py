@@ -1,6 +1,7 @@
 """Which pictures a run sees, and how: the part of a recipe file that the data rooms read."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -14,6 +15,7 @@ class Source:
     weight: float = 1.0  # of its pictures' loss
     caption: str = ""  # for pictures without one of their own
     split: str = ""  # of a table with a column `split`: only these rows
+    match: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # by column: only rows that a shell pattern fits
     masks: Path | None = None  # folder of pictures by the same names; loss counts where they are white
 
 
@@ -36,7 +38,7 @@ class Data:
     buckets: bool = False  # aspect ratios near the picture's own, of about this area; else squares
     bucket_step: int = 64  # pixels; sides are multiples
     bucket_reach: float = 2.0  # largest ratio of sides
-    crop: Literal["center", "random"] = "center"
+    crop: Literal["center", "random", "fit"] = "center"  # fit: the whole picture, with background around it
     flip: bool = False  # half of the time, left and right change places
     color: float = 0.0  # strength of brightness, contrast, saturation and hue changes, 0 to 1
     background: str = "white"  # behind transparent pictures

@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
 from math import isfinite
 from pathlib import Path
 from typing import Any
@@ -128,13 +129,19 @@ def _checked(source: Source, data: Data, others: Sequence[str]) -> Iterator[tupl
         if not isfinite(value) or value < 0:
             raise RequestError(f"{source.path}: {name} is {value:g}; it must be 0 or more")
     masks = pictures_below(source.masks) if source.masks else {}
-    found = (replace(f, name=printable(f.name), mask=masks.get(f.stem)) for f in found_in(source))
+    wanted = (f for f in found_in(source) if f.problem or _fits(f.row, source.match))
+    found = (replace(f, name=printable(f.name), mask=masks.get(f.stem)) for f in wanted)
     return Checks(data.cache, source, others).of(found)
+
+
+def _fits(row: Mapping[str, Any], match: Mapping[str, Sequence[str]]) -> bool:
+    return all(any(fnmatchcase(str(row.get(c, "")), p) for p in patterns) for c, patterns in match.items())
 
 
 def _refuse_useless(source: Source, seen: int, silent: int) -> None:
     if not seen:
         which = f" of split {source.split!r}" if source.split else ""
+        which += f" whose columns match {dict(source.match)}" if source.match else ""
         raise RequestError(f"{source.path} holds no picture{which}; put PNG, JPEG or WebP files there")
     if silent == seen:
         remedy = "put NAME.txt beside NAME.png, a column `caption` into the table, or set `caption` of the source"

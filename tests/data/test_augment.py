@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from PIL import Image
 
-from daguerre.data.augment import LUMA, Frame, choose_frame, prepared, prepared_mask, recolored
+from daguerre.data.augment import LUMA, Frame, choose_frame, fitted, prepared, prepared_mask, recolored
 from daguerre.data.config import Data
 from tests.data.encoded import noise
 
@@ -142,3 +142,11 @@ def test_any_picture_fills_any_size(w, h, size, seed):
 def test_a_strip_never_becomes_a_huge_picture():
     pixels, _ = prepared(Image.new("RGB", (65_535, 1), "white"), (512, 512), Data(), rng())
     assert pixels.shape == (3, 512, 512)
+
+
+def test_fitted_shows_the_whole_picture():
+    wide = Image.new("RGB", (40, 20), "red")
+    shown = fitted(wide, (32, 32), "blue")
+    assert shown.size == (32, 32)
+    assert shown.getpixel((0, 16)) == shown.getpixel((31, 16)) == (255, 0, 0)
+    assert shown.getpixel((16, 2)) == shown.getpixel((16, 29)) == (0, 0, 255)

@@ -100,3 +100,13 @@ def test_held_out_pictures_are_chosen_by_content(tmp_path):
 def test_one_picture_is_never_held_out(tmp_path):
     manifest = manifest_of(write_folder(tmp_path, 1))
     assert manifest.held_out(0.5) == (manifest.entries, ())
+
+
+def test_only_rows_that_match(tmp_path):
+    for write in (write_table, write_parquet, write_tar):
+        path = write(tmp_path / write.__name__, COUNT)
+        column = next(name for name, value in manifest_of(path).entries[0].row.items() if value == "picture 0")
+        some = manifest_of(path, match={column: ("picture 1", "*[03]")})
+        assert [e.caption for e in some.entries] == ["picture 0", "picture 1", "picture 3"]
+        with pytest.raises(RequestError, match="holds no picture whose columns match"):
+            manifest_of(path, match={column: ("another",)})
