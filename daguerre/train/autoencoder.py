@@ -14,7 +14,9 @@ from ..request import RequestError
 from . import checkpoint
 from .checkpoint import NonFiniteError
 from .contact_sheet import contact_sheet
+from .optimizers import restore_state, state_tensors
 from .perceptual import Perceptual
+from .processes import average_gradients
 from .randomness import generator, normal
 
 
@@ -118,17 +120,18 @@ class AutoencoderRecipe:
             raise NonFiniteError(f"step {step}: the discriminator's loss is {hinge.item()}; it was not changed")
         self.adversary.zero_grad()
         hinge.backward()  # type: ignore[no-untyped-call]
+        average_gradients(self.discriminator.parameters())
         self.adversary.step()
         self.seen = []
 
     def extra(self) -> dict[str, Mapping[str, Tensor]]:
         state = {f"net.{k}": v for k, v in self.discriminator.state_dict().items()}
-        return {"discriminator": state, "adversary": checkpoint.optimizer_tensors(self.adversary)}
+        return {"discriminator": state, "adversary": state_tensors(self.adversary)}
 
     def restore(self, parts: checkpoint.Parts) -> None:
         self.discriminator.load_state_dict({k[4:]: v for k, v in parts["discriminator"].items()})
         if parts["adversary"]:
-            checkpoint.restore_optimizer(self.adversary, parts["adversary"])
+            restore_state(self.adversary, parts["adversary"])
 
     def sample(self, path: Path) -> None:
         """Real pictures above their reconstructions."""

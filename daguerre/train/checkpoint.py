@@ -91,26 +91,6 @@ def _manifest(folder: Path) -> dict[str, Any]:
     return notes
 
 
-def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """An optimizer's state as named tensors, "parameter number.slot"."""
-    state = optimizer.state_dict()["state"]
-    return {f"{i}.{k}": torch.as_tensor(v) for i, slots in state.items() for k, v in slots.items()}
-
-
-def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
-    """Puts back what `optimizer_tensors` told."""
-    state: dict[int, dict[str, Tensor]] = {}
-    for key, value in tensors.items():
-        index, slot = key.split(".", 1)
-        state.setdefault(int(index), {})[slot] = value
-    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
-    for parameter, slots in optimizer.state.items():
-        for slot, value in slots.items():
-            # The fused step walks memory, so state must lie as its parameter does; files hold plain order only.
-            if value.shape == parameter.shape and value.stride() != parameter.stride():
-                slots[slot] = torch.empty_like(parameter).copy_(value)
-
-
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -61,6 +61,7 @@ class Loop:
     precision: Precision = "float32"  # of the forward pass; weights stay float32
     checkpointing: bool = False  # compute activations again in the backward pass: less memory, a third more time
     compile: bool = False  # by torch.compile
+    shard: bool = False  # of several processes, each holds a part of the weights (FSDP2), not all of them (DDP)
     save_every: int = 250  # steps
     sample_every: int = 250
     validate_every: int = 250

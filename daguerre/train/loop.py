@@ -5,6 +5,7 @@ import errno
 import json
 import logging
 import math
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
@@ -23,6 +24,7 @@ from . import checkpoint
 from .checkpoint import NonFiniteError
 from .config import Loop, Optimizer
 from .optimizers import build, evaluating, restore_state, set_rate, state_tensors
+from .processes import clip_gradients, fill, gather, here, load, shard, wrap
 from .rates import rate
 from .recipe_file import plain
 
@@ -103,7 +105,7 @@ def train(
     With `lock` off the caller holds the lock.
     """
     run.mkdir(parents=True, exist_ok=True)
-    with locked(run) if lock else nullcontext():
+    with locked(run) if lock and here().first else nullcontext():
         state = _State(recipe, stage)
         state.restore(run)
         yield from _steps(state, stage, run, stop)
@@ -112,15 +114,17 @@ def train(
 def _steps(state: "_State", stage: Stage, run: Path, stop: float) -> Iterator[dict[str, Any]]:
     c = stage.loop
     journal = run / "log.jsonl"
-    _rewind(journal, state.step)
+    if here().first:
+        _rewind(journal, state.step)
     try:
-        with journal.open("a") as lines:
+        with journal.open("a") if here().first else nullcontext() as lines:
 
             def note(record: Mapping[str, Any]) -> None:
-                lines.write(json.dumps(record) + "\n")
-                patiently(lines.flush, stage.patience)
+                if lines:
+                    lines.write(json.dumps(record) + "\n")
+                    patiently(lines.flush, stage.patience)
 
-            while state.step < c.steps and time.time() < stop:
+            while state.step < c.steps and (stop == math.inf or here().agreed(time.time() < stop)):
                 record = state.advance()
                 if state.step % c.log_every == 0:
                     note(record)
@@ -174,6 +178,10 @@ class _State:
         self.recipe, self.stage, self.step = recipe, stage, 0
         self.second = recipe if isinstance(recipe, SecondPlayer) else None
         self.module = recipe.trained
+        self.sharded = stage.loop.shard and here().world > 1
+        if self.sharded:
+            shard(self.module, stage.loop, stage.optimizer)
+        self.loss = wrap(recipe)
         named = {name: p for name, p in self.module.named_parameters() if p.requires_grad}
         self.parameters = list(named.values())
         self.device = self.parameters[0].device
@@ -188,7 +196,7 @@ class _State:
         set_rate(self.optimizer, factor := rate(self.stage.optimizer, c.steps, self.step))
         loss, figures = self._backward()
         self.scaler.unscale_(self.optimizer)
-        norm = nn.utils.clip_grad_norm_(self.parameters, c.clip or math.inf)
+        norm = clip_gradients(self.parameters, c.clip or math.inf)
         overflow = self.scaler.is_enabled() and not torch.isfinite(norm) and self.scaler.get_scale() > 1
         if not math.isfinite(loss) or not (torch.isfinite(norm) or overflow):
             told = f"loss {loss}, gradient norm {norm.item()}"
@@ -207,47 +215,55 @@ class _State:
     def _backward(self) -> tuple[float, dict[str, float]]:
         """Adds up the gradients of a batch, micro-batch by micro-batch; returns its mean loss and figures."""
         c = self.stage.loop
+        mine = here().share(range(c.batch))
         total, figures = 0.0, dict[str, float]()
-        for part in pieces(range(c.batch), c.accumulate):
+        for part in pieces(mine, c.accumulate):
             with torch.autocast(self.device.type, DTYPES[c.precision], enabled=c.precision != "float32"):
-                loss, told = self.recipe.loss(self.step, part)
-            share = len(part) / c.batch
+                loss, told = self.loss(self.step, part, part.stop == mine.stop)
+            share = len(part) / len(mine)
             self.scaler.scale(loss * share).backward()  # type: ignore[no-untyped-call]
             total += loss.item() * share
             figures = {k: figures.get(k, 0.0) + v * share for k, v in told.items()}
-        return total, figures
+        figures = here().averaged({"": total, **figures})
+        return figures.pop(""), figures
 
     def save(self, run: Path) -> None:
         with evaluating(self.optimizer):
             if not self.stage.loop.ema:
                 update_average(self.average, self.module, 0.0)
-        own = {"weights": self.module.state_dict(), "averaged": self.average}
+        own = {"weights": gather(self.module.state_dict()), "averaged": gather(self.average)}
         parts = {**own, "optimizer": state_tensors(self.optimizer), **(self.second.extra() if self.second else {})}
         if self.scaler.is_enabled():
             scale = {k: torch.tensor(float(v)) for k, v in self.scaler.state_dict().items()}
             parts["scaler"] = scale
+        if not here().first:
+            return
         notes = {"identity": self.stage.identity, "exact": self.exact}
         patiently(lambda: checkpoint.save(run, self.step, parts, notes, keep=self.stage.loop.keep), self.stage.patience)
 
     def restore(self, run: Path) -> None:
         found = checkpoint.newest(run)
+        step = found[0]["step"] if found else 0
+        if here().agreed(step) != step:
+            raise RequestError(f"{run} is not the same for all processes; name a folder that all machines share")
         if found is None:
             return
         notes, parts = found
         self._compare(run, notes)
         try:
-            self.module.load_state_dict(parts["weights"])
+            load(self.module, parts["weights"])
         except RuntimeError as error:
             reason = str(error).splitlines()[-1].strip()
             raise ValueError(f"{run} holds another network: {reason}. Name another run folder") from error
         for name, value in self.average.items():
-            value.copy_(parts["averaged"][name])
+            fill(value, parts["averaged"][name])
         restore_state(self.optimizer, parts["optimizer"])
         if self.second:
             self.second.restore(parts)
         if "scaler" in parts:
             self.scaler.load_state_dict({k: v.item() for k, v in parts["scaler"].items()})
-        self.step = int(notes["step"])
+        self.step = step
+        here().together()  # before the first process saves, and removes what others still read
         log.info("resuming %s at step %d", run, self.step)
 
     def _compare(self, run: Path, notes: Mapping[str, Any]) -> None:
@@ -279,7 +295,7 @@ class _State:
 
     @torch.no_grad()
     def held_out(self) -> dict[str, float]:
-        if not isinstance(self.recipe, Validated):
+        if not isinstance(self.recipe, Validated) or not (here().first or self.sharded):
             return {}
         with self.averaged():
             return self.recipe.held_out()
@@ -287,11 +303,23 @@ class _State:
     @torch.no_grad()
     def sample(self, run: Path) -> None:
         """Sample pictures of the averaged weights; a run goes on without them."""
+        if not (here().first or self.sharded):
+            return
         try:
-            with self.averaged(), suppress(FileExistsError):
-                self.recipe.sample(run / "samples" / f"step-{self.step:08d}.png")
+            with self.averaged(), suppress(FileExistsError), _kept(run / "samples") as folder:
+                self.recipe.sample(folder / f"step-{self.step:08d}.png")
         except (NumericError, OSError) as error:
             log.warning("no sample pictures at step %d: %s", self.step, error)
+
+
+@contextmanager
+def _kept(folder: Path) -> Iterator[Path]:
+    """The folder, in the first process; for others, which draw along only because weights are sharded, no such one."""
+    if here().first:
+        yield folder
+    else:
+        with tempfile.TemporaryDirectory() as aside:
+            yield Path(aside)
 
 
 def pieces(places: range, count: int) -> list[range]:

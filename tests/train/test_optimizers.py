@@ -278,3 +278,25 @@ def test_a_state_that_no_file_can_hold_is_told():
     optimizer.state[net.weight]["old_dirs"] = []
     with pytest.raises(RequestError, match="LBFGS remembers 'old_dirs', a list"):
         state_tensors(optimizer)
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_one_that_was_not_built_here_goes_on_as_if_nothing_had_happened(layout):
+    """Also where parameters lie in another order than in files: the fused step walks memory."""
+
+    def run(broken: bool) -> torch.Tensor:
+        torch.manual_seed(0)
+        layer = nn.Conv2d(8, 8, 3).to(memory_format=layout)
+        optimizer = torch.optim.AdamW(layer.parameters(), 0.01, fused=True)
+        for step in range(4):
+            if broken and step == 2:
+                told = {k: v.contiguous().clone() for k, v in state_tensors(optimizer).items()}
+                optimizer = torch.optim.AdamW(layer.parameters(), 0.01, fused=True)
+                restore_state(optimizer, told)
+            x = torch.randn(2, 8, 6, 6, generator=torch.Generator().manual_seed(step))
+            optimizer.zero_grad()
+            layer(x.to(memory_format=layout)).square().mean().backward()
+            optimizer.step()
+        return layer.weight.detach()
+
+    assert torch.equal(run(broken=True), run(broken=False))
