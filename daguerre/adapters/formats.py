@@ -34,7 +34,7 @@ def save_lora(
 
     `metadata` is any JSON object; its title, author, license, description and date are also written as other programs
     show them. diffusers' layout knows no alpha, so there it is multiplied into the factors. Raises AdapterError if
-    LoRA and model do not fit, FileExistsError if peft's folder exists.
+    LoRA and model do not fit or numbers are not finite in `dtype`, FileExistsError if peft's folder exists.
     """
     path, noted = Path(path), _noted(lora, model, metadata or {})
     lora.fit(model)
@@ -70,7 +70,10 @@ def _tensors(lora: LoRA, names: Mapping[str, str], layout: Layout, dtype: torch.
         if one.magnitude is not None:
             values["magnitude"] = one.magnitude.reshape(_magnitude_shape(one, layout))
         for role, value in values.items():
-            found[names[path] + SUFFIXES[layout][role]] = value.detach().to("cpu", dtype).contiguous()
+            stored = value.detach().to("cpu", torch.float32 if role == "alpha" else dtype).contiguous()
+            if not torch.isfinite(stored).all():
+                raise AdapterError(f"{path!r}: {role} holds numbers that {dtype} cannot, or NaN; nothing was written")
+            found[names[path] + SUFFIXES[layout][role]] = stored
     return found
 
 

@@ -47,10 +47,8 @@ def written_names(model: Model, layout: Layout) -> dict[str, str]:
     names = {}
     for part, folder in folders_of(model).items():
         # transformers 5 dropped the first word of names, but not from the encoder with a projection
-        bare = layout == "peft" and folder == "text_encoder"
-        for path, (name, _) in _places(
-            model, part, "diffusers" if part == "unet" else "hf_bare" if bare else "hf"
-        ).items():
+        text = "hf_bare" if layout == "peft" and folder == "text_encoder" else "hf"
+        for path, (name, _) in _places(model, part, "diffusers" if part == "unet" else text).items():
             kohya = f"{_kohya_prefix(model, part)}_{name.replace('.', '_')}"
             names[path] = {"kohya": kohya, "diffusers": f"{folder}.{name}", "peft": PEFT + name}[layout]
     return names

@@ -280,3 +280,15 @@ def test_a_peft_folder_that_exists_is_kept(tmp_path: Path) -> None:
     with pytest.raises(AdapterError):
         save_lora(tmp_path / "other", lora, toy("sdxl"), "peft")
     assert not (tmp_path / "other").exists()
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_nothing_that_is_not_finite_is_written(layout: Layout, tmp_path: Path) -> None:
+    model = toy("sd1")
+    for value, dtype in ((torch.nan, torch.float32), (1e6, torch.float16)):
+        lora = random_lora(model)
+        with torch.no_grad():
+            lora.factors["unet.mid_attn.blocks.0.cross_attn.q"].up[0, 0] = value
+        with pytest.raises(AdapterError, match=r"'unet\.mid_attn\.blocks\.0\.cross_attn\.q': up"):
+            save_lora(tmp_path / "lora", lora, model, layout, dtype=dtype)
+        assert not list(tmp_path.iterdir())
