@@ -102,7 +102,7 @@ def joined(device: str | None = None) -> Iterator[torch.device]:
     """
     world, local = int(os.environ.get("WORLD_SIZE", "1")), os.environ.get("LOCAL_RANK", "0")
     kind = pick_device(device)
-    if world == 1:
+    if world == 1 or here().world > 1:  # a group that has been joined is left by who joined it
         yield kind
         return
     if kind.type == "cuda":
@@ -114,6 +114,16 @@ def joined(device: str | None = None) -> Iterator[torch.device]:
         yield kind
     finally:
         dist.destroy_process_group()
+
+
+@contextmanager
+def in_turn() -> Iterator[None]:
+    """The first process goes through the body alone, the others after it: they find what it has left in files."""
+    if not here().first:
+        here().together()
+    yield
+    if here().first:
+        here().together()
 
 
 class _Loss(nn.Module):

@@ -28,6 +28,7 @@ from .drawing import Drawing
 from .finder import Found
 from .memory import checkpointed
 from .outputs import write_results
+from .processes import here, in_turn, joined
 from .recipe_file import changed, filled, plain, read, text_of
 from .recipes import RECIPES, Job, Work, captioned, worded
 from .tensorboard import Events
@@ -51,13 +52,16 @@ def train(
     """
     run.run.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
-        stack.enter_context(loop.locked(run.run))
-        model = base_model(run)
-        if run.recipe == "dreambooth" and run.dreambooth.class_prompt:
-            yield from class_pictures(run, model)
-        data = yield from _gathered(run)
-        work = _prepared(run, model, data, stack)
-        yield from _told("latents", work.batches.prepare())
+        device = stack.enter_context(joined(run.device))
+        if here().first:
+            stack.enter_context(loop.locked(run.run))
+        model = base_model(replace(run, device=str(device)))
+        with in_turn():
+            if run.recipe == "dreambooth" and run.dreambooth.class_prompt:
+                yield from class_pictures(run, model)
+            data = yield from _gathered(run)
+            work = _prepared(run, model, data, stack)
+            yield from _told("latents", work.batches.prepare())
         stage = loop.Stage(
             loop=run.loop,
             optimizer=run.optimizer,
@@ -65,11 +69,17 @@ def train(
             allow_changes=allow_changes,
             patience=patience,
         )
+        if not here().first:
+            yield from loop.train(work.recipe, stage, run.run, stop)
+            return
         _write_text(run.run / CONFIG, text_of(changed(run)))
         _write_text(run.run / DATA, json.dumps(data.summary(), indent=1))
         yield from _looped(run, work, stage, stop)
         step = _last_step(run.run)
         if step >= run.loop.steps:
+            if run.loop.shard and here().world > 1:  # what this process holds is a part
+                model = base_model(replace(run, device=str(device)))
+                work = _prepared(run, model, data, stack)
             yield {"step": step, "files": _finished(run, work, model, data)}
 
 
@@ -125,6 +135,7 @@ def identity(run: Run, model: Model, data: Manifest) -> dict[str, Any]:
         "daguerre": version("daguerre"),
         "torch": torch.__version__,
         "threads": torch.get_num_threads(),
+        "processes": here().world,
         "device": model.device.type,
         "machine": platform.machine(),
     }
@@ -174,7 +185,7 @@ def _cache_folder(run: Run) -> Path:
 
 def _prepared(run: Run, model: Model, manifest: Manifest, stack: ExitStack) -> Work:
     entries, held = manifest.held_out(run.data.held_out)
-    key = f"{model.sha256} {model.vae_sha256} {run.data.background} {run.clip_skip}"
+    key = f"{model.sha256} {model.vae_sha256} {run.data.background} {run.data.crop} {run.clip_skip}"
     cache = Cache(_cache_folder(run), key) if run.data.keep_cache else None
     seen = replace(run, data=captioned(run))
     drawing = Drawing(run, entries)

@@ -14,13 +14,14 @@ from daguerre.train import checkpoint, processes
 from daguerre.train.config import Loop, Optimizer
 from daguerre.train.processes import Processes
 from tests.train.line import state
-from tests.train.together import FAST, LAST, STAGE, Denoise, Frugal, Job, Lame, double, work
+from tests.train.together import FAST, LAST, STAGE, Command, Denoise, Frugal, Job, Lame, double, work
+from tests.train.toys import settings
 
 SHARDED, FAST_SHARDED = (replace(stage, loop=replace(stage.loop, shard=True)) for stage in (STAGE, FAST))
 HALF = LAST // 2
 
 
-def together(folder: Path, jobs: list[Job]) -> None:
+def together(folder: Path, jobs: list[Job] | list[Command]) -> None:
     """Has two processes do the jobs, one after the other."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -163,6 +164,27 @@ def test_one_process_writes(folder, way):
         assert float(sample.read_text()) == pytest.approx(
             float((folder / "one" / "samples" / sample.name).read_text()), abs=1e-3
         )
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_a_whole_run_by_two_processes_gives_the_files_of_one(materials, tmp_path):
+    """From pictures to results: one of them prepares and writes, and both learn."""
+    calm = Optimizer(learning_rate=1e-2, options={"eps": 1e-2})  # a gradient that is but rounding moves nothing
+    commands = {name: settings(name, materials, run=tmp_path / name, optimizer=calm) for name in ("lora", "full")}
+    commands["full"] = replace(commands["full"], loop=replace(commands["full"].loop, shard=True))
+    together(tmp_path, [Command(run) for run in commands.values()])
+    for name, run in commands.items():
+        alone = replace(run, run=tmp_path / f"{name}-alone")
+        records = Command(alone).do()
+        losses = [record["loss"] for record in records if "loss" in record]
+        for rank in (0, 1):
+            made = told(tmp_path, rank, name)
+            assert [r["loss"] for r in made if "loss" in r] == pytest.approx(losses, rel=1e-3)
+            assert ("files" in made[-1]) == (rank == 0)
+        written = [{path.name for path in (folder / "output").rglob("*")} for folder in (run.run, alone.run)]
+        assert len(written[0]) == len(written[1]) > 0
+        assert furthest(state(run.run)["averaged"], state(alone.run)["averaged"]) < 1e-4
 
 
 def test_they_stop_together(runs):

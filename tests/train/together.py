@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from daguerre.models.unet import UNet, UNetConfig
-from daguerre.train import loop, processes
-from daguerre.train.config import Loop, Optimizer
+from daguerre.train import loop, processes, runs
+from daguerre.train.config import Loop, Optimizer, Run
 from daguerre.train.memory import checkpointed
 from daguerre.train.randomness import normal
 
@@ -94,11 +94,25 @@ class Job:
             return list(islice(records, self.steps))
 
 
+@dataclass(frozen=True)
+class Command:
+    """What `daguerre train` does, as a job."""
+
+    settings: Run
+
+    @property
+    def run(self) -> Path:
+        return self.settings.run
+
+    def do(self) -> list[dict[str, object]]:
+        return list(runs.train(self.settings))
+
+
 def double() -> Denoise:
     return Denoise(torch.float64)
 
 
-def work(rank: int, port: int, jobs: list[Job], folder: Path) -> None:
+def work(rank: int, port: int, jobs: list[Job] | list[Command], folder: Path) -> None:
     """What process `rank` of two does, begun as torchrun would; its records go to files beside the runs."""
     torch.set_num_threads(1)
     address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
