@@ -216,14 +216,15 @@ class _State:
         """Adds up the gradients of a batch, micro-batch by micro-batch; returns its mean loss and figures."""
         c = self.stage.loop
         mine = here().share(range(c.batch))
-        total, figures = 0.0, dict[str, float]()
+        losses, figures = list[Tensor](), dict[str, float]()
         for part in pieces(mine, c.accumulate):
             with torch.autocast(self.device.type, DTYPES[c.precision], enabled=c.precision != "float32"):
                 loss, told = self.loss(self.step, part, part.stop == mine.stop)
             share = len(part) / len(mine)
             self.scaler.scale(loss * share).backward()  # type: ignore[no-untyped-call]
-            total += loss.item() * share
+            losses.append(loss.detach() * share)  # asked for below, so that a GPU is waited for once
             figures = {k: figures.get(k, 0.0) + v * share for k, v in told.items()}
+        total = sum(torch.stack(losses).tolist())
         figures = here().averaged({"": total, **figures})
         return figures.pop(""), figures
 
