@@ -45,7 +45,7 @@ def prepare(folder: Path, *, toy: bool) -> None:
 
     from daguerre.checkpoints.identify import Description
     from daguerre.checkpoints.writer import write_diffusers
-    from daguerre.cli.vocabulary import tokenizer_files
+    from daguerre.text.tokenizer import tokenizer_files
     from daguerre.models.clip import VIT_L, CLIPText, CLIPTextConfig
     from daguerre.models.unet import SD1, UNet, UNetConfig
     from daguerre.models.vae import SD, VAE, VAEConfig

@@ -122,7 +122,7 @@ def convert(
     from ..checkpoints.identify import identify, read_component
     from ..checkpoints.writer import write_diffusers, write_ldm
     from ..files.reader import open_checkpoint
-    from .vocabulary import tokenizer_files
+    from ..text.tokenizer import tokenizer_files
 
     checkpoint = open_checkpoint(resolve(source))
     identity = identify(checkpoint, weights=weights)

@@ -12,7 +12,7 @@ app = App(name="daguerre", help="The whole of Stable Diffusion: type a prompt, g
 app.command("daguerre.cli.generate:generate", name="generate", help="Draw pictures from a prompt.")
 app.command("daguerre.cli.pictures:show", name="show", help="Print how a picture was made.")
 app.command("daguerre.cli.pictures:reproduce", name="reproduce", help="Draw a picture again, pixel for pixel.")
-app.command("daguerre.cli.train:train", name="train", help="Train the built-in model from captioned pictures.")
+app.command("daguerre.cli.train:train", name="train", help="Train a model, an adapter or a new word.")
 
 checkpoint = App(name="checkpoint", help="Look into model files and convert them.")
 checkpoint.command("daguerre.cli.checkpoint:inspect", name="inspect", help="Tell what a model file holds.")

@@ -1,10 +1,12 @@
 """`daguerre train`: a recipe file, with changes, to a run and its results."""
 
+import os
 import signal
 import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any
@@ -23,30 +25,13 @@ STAGES = ("autoencoder", "clip", "unet")
 SCRATCH = "scratch"
 
 
-def train(
-    recipe: Path | None = None,
-    /,
-    *changes: Annotated[str, Parameter(allow_leading_hyphen=True)],
-    pictures: Path | None = None,
-    run: Path | None = None,
-    base: str | None = None,
-    resume: Path | None = None,
-    minutes: float = float("inf"),
-    allow_changes: Annotated[bool, Parameter(negative="")] = False,
-    find_rate: Annotated[bool, Parameter(negative="")] = False,
-    settings: Annotated[bool, Parameter(negative="")] = False,
-    stages: list[str] | None = None,
-    export: Path | None = None,
-    quiet: Annotated[bool, Parameter(name=["--quiet", "-q"], negative="")] = False,
-) -> None:
-    """Train a model, an adapter or a new word; repeat the command, or --resume, to go on where it stopped.
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class TrainingFlags:
+    """What to train on, from what, and how far.
 
     Parameters
     ----------
-    recipe
-        A TOML file; those in `recipes/` are a start, and docs/training.md explains them.
-    changes
-        Settings in place of the file's, such as loop.steps=500 or data.flip=true.
     pictures
         Your pictures, a folder or a table, in place of the recipe's.
     run
@@ -70,32 +55,61 @@ def train(
     quiet
         Print nothing but the results' paths.
     """
+
+    pictures: Path | None = None
+    run: Path | None = None
+    base: str | None = None
+    resume: Path | None = None
+    minutes: float = float("inf")
+    allow_changes: Annotated[bool, Parameter(negative="")] = False
+    find_rate: Annotated[bool, Parameter(negative="")] = False
+    settings: Annotated[bool, Parameter(negative="")] = False
+    stages: list[str] | None = None
+    export: Path | None = None
+    quiet: Annotated[bool, Parameter(name=["--quiet", "-q"], negative="")] = False
+
+
+def train(
+    recipe: Path | None = None,
+    /,
+    *changes: Annotated[str, Parameter(allow_leading_hyphen=True)],
+    flags: TrainingFlags = TrainingFlags(),
+) -> None:
+    """Train a model, an adapter or a new word; repeat the command, or --resume, to go on where it stopped.
+
+    Parameters
+    ----------
+    recipe
+        A TOML file; those in `recipes/` are a start, and docs/training.md explains them.
+    changes
+        Settings in place of the file's, such as loop.steps=500 or data.flip=true.
+    """
     from ..train import recipe_file
 
-    if resume and recipe:  # what stands first is a change then
+    if flags.resume and recipe:  # what stands first is a change then
         recipe, changes = None, (str(recipe), *changes)
-    if (recipe is None) == (resume is None):
+    if (recipe is None) == (flags.resume is None):
         raise Failure("name a recipe file, or a run with --resume", UNUSABLE)
     values, where = (recipe_file.read(recipe), str(recipe)) if recipe else ({}, "")
     recipe_file.override(values, _joined(changes))
     if values.get("recipe", "") == SCRATCH:
-        given = {"pictures": pictures, "run": run}
-        plan = _plan(values | {k: str(v) for k, v in given.items() if v is not None}, where)
-        return _scratch(plan, stages, minutes, export, allow_changes=allow_changes, quiet=quiet)
-    if stages or export:
-        raise Failure(
-            "--stages and --export are for recipe 'scratch'; others write their results by [output]", UNUSABLE
-        )
-    config = _resumed(resume, values) if resume else _config(values, where, pictures, run, base)
-    if settings:
+        return _scratch(_plan(values, where, flags), flags)
+    if flags.stages or flags.export:
+        raise Failure("--stages and --export are for recipe 'scratch'; others write results by [output]", UNUSABLE)
+    config = _resumed(flags.resume, values) if flags.resume else _config(values, where, flags)
+    if flags.settings:
         print(recipe_file.text_of(recipe_file.plain(config)), end="")
         return None
-    if find_rate:
+    if flags.find_rate:
         return _find_rate(config)
     from ..train import runs
 
-    records = runs.train(config, stop=time.time() + minutes * 60, allow_changes=allow_changes)
-    return _follow(records, config.loop.steps, config.loop.log_every, quiet=quiet)
+    records = runs.train(config, stop=time.time() + flags.minutes * 60, allow_changes=flags.allow_changes)
+    if os.environ.get("RANK", "0") != "0":  # of the processes that torchrun began, the first one talks
+        for _ in records:
+            pass
+        return None
+    return _follow(records, config.loop.steps, config.loop.log_every, quiet=flags.quiet)
 
 
 def _joined(changes: tuple[str, ...]) -> list[str]:
@@ -115,19 +129,19 @@ def _joined(changes: tuple[str, ...]) -> list[str]:
     return found
 
 
-def _config(values: dict[str, Any], where: str, pictures: Path | None, run: Path | None, base: str | None) -> "Run":
+def _config(values: dict[str, Any], where: str, flags: TrainingFlags) -> "Run":
     from ..train.config import Run
     from ..train.recipe_file import filled
 
-    if pictures is not None:
+    if flags.pictures is not None:
         data = values.setdefault("data", {})
         sources = data.get("sources") or [{}]
         if len(sources) > 1:
             raise RequestError(
                 f"{where} has {len(sources)} sources of pictures, so --pictures is not clear; change data.sources"
             )
-        data["sources"] = [{**sources[0], "path": str(pictures)}]
-    values |= {k: str(v) for k, v in (("run", run), ("base", base)) if v is not None}
+        data["sources"] = [{**sources[0], "path": str(flags.pictures)}]
+    values |= {k: str(v) for k, v in (("run", flags.run), ("base", flags.base)) if v is not None}
     config = filled(Run, values, where)
     return _with_base(config)
 
@@ -192,31 +206,30 @@ def _find_rate(config: "Run") -> None:
     print(picture)
 
 
-def _plan(values: dict[str, Any], where: str) -> "Plan":
+def _plan(values: dict[str, Any], where: str, flags: TrainingFlags) -> "Plan":
     from ..train.recipe_file import filled
     from ..train.tintype import Plan
 
-    values = {k: v for k, v in values.items() if k != "recipe"}
+    given = {k: str(v) for k, v in (("pictures", flags.pictures), ("run", flags.run)) if v is not None}
+    values = {k: v for k, v in values.items() if k != "recipe"} | given
     for name in ("pictures", "run"):
         if name not in values:
             raise RequestError(f"{where}: {name!r} is missing; set it there or by --{name}")
     return filled(Plan, values, where)
 
 
-def _scratch(
-    plan: "Plan", stages: list[str] | None, minutes: float, export: Path | None, *, allow_changes: bool, quiet: bool
-) -> None:
+def _scratch(plan: "Plan", flags: TrainingFlags) -> None:
     from ..train import tintype
     from ..train.recipe_file import require
 
-    for name in stages or ():
+    for name in flags.stages or ():
         require("stage", name, STAGES)
     if not plan.pictures.is_file():
         raise Failure(f"{plan.pictures}: no such file; name the pictures with --pictures", UNUSABLE)
-    wanted = tuple(name for name in STAGES if name in (stages or STAGES))
-    records = tintype.train(plan, wanted, minutes, allow_changes=allow_changes)
+    wanted = tuple(name for name in STAGES if name in (flags.stages or STAGES))
+    records = tintype.train(plan, wanted, flags.minutes, allow_changes=flags.allow_changes)
     total = sum(getattr(plan, stage).loop.steps for stage in wanted)
-    _follow(records, total, 20, quiet=quiet)
-    if export:
-        tintype.export(plan, export)
-        print(export)
+    _follow(records, total, 20, quiet=flags.quiet)
+    if flags.export:
+        tintype.export(plan, flags.export)
+        print(flags.export)

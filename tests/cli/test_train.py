@@ -8,7 +8,7 @@ import pytest
 import daguerre.train.loop
 from daguerre.cli import main
 from daguerre.cli.main import app
-from daguerre.cli.train import _plan
+from daguerre.cli.train import TrainingFlags, _plan
 from daguerre.request import RequestError
 from daguerre.train.tintype import TINTYPE, Plan
 from tests.train import toys
@@ -204,7 +204,7 @@ def test_the_recipe_of_the_built_in_model_is_valid():
     import tomllib
 
     recipe = ROOT / "recipes" / "tintype.toml"
-    plan = _plan(tomllib.loads(recipe.read_text()) | {"pictures": "x.parquet"}, str(recipe))
+    plan = _plan(tomllib.loads(recipe.read_text()) | {"pictures": "x.parquet"}, str(recipe), TrainingFlags())
     assert plan.architecture == TINTYPE
     assert plan.run == Path("runs/tintype")
     assert plan.unet.loop.batch == 16
@@ -214,7 +214,7 @@ def test_the_recipe_of_the_built_in_model_is_valid():
 
 
 def test_whole_numbers_are_numbers():
-    plan = _plan({"pictures": "a", "run": "b", "unet": {"optimizer": {"learning_rate": 1}}}, "recipe.toml")
+    plan = _plan({"pictures": "a", "run": "b", "unet": {"optimizer": {"learning_rate": 1}}}, "recipe.toml", TrainingFlags())
     assert plan.unet.optimizer.learning_rate == 1
     with pytest.raises(RequestError):
-        _plan({"pictures": "a", "run": "b", "unet": {"optimizer": {"learning_rate": "1"}}}, "recipe.toml")
+        _plan({"pictures": "a", "run": "b", "unet": {"optimizer": {"learning_rate": "1"}}}, "recipe.toml", TrainingFlags())

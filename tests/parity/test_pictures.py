@@ -9,7 +9,7 @@ import torch
 import transformers
 
 from daguerre import TextToImage, text_to_image
-from daguerre.cli.vocabulary import tokenizer_files
+from daguerre.text.tokenizer import tokenizer_files
 from daguerre.families.loading import load_model
 from daguerre.generate.text_to_image import Picture
 
