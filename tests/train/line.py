@@ -51,6 +51,18 @@ def fit_line(run: str, told: Connection) -> None:
         told.send(record["step"])
 
 
+def save_once(run: str | Path, steps: int = 5) -> None:
+    """A process's work: what is left of a run up to a step, by default one step and its save."""
+    torch.set_num_threads(1)
+    list(loop.train(Line(), quick(steps=steps), Path(run)))
+
+
+def newest_step(run: Path) -> int:
+    found = checkpoint.newest(run)
+    assert found is not None
+    return int(found[0]["step"])
+
+
 def state(run: Path) -> dict[str, dict[str, torch.Tensor]]:
     """All tensors of the newest checkpoint, by part and name."""
     found = checkpoint.newest(run)

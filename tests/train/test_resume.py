@@ -1,15 +1,11 @@
 """A run that was stopped and one that was not are the same run, bit for bit."""
 
-import multiprocessing
-import random
-import signal
-import time
 from itertools import islice
 
 import pytest
 
 from daguerre.train import loop
-from tests.train.line import LAST, QUICK, Line, finish, fit_line, journal, same
+from tests.train.line import QUICK, Line, finish, journal, same
 from tests.train.toys import RECIPES
 
 
@@ -61,39 +57,3 @@ def test_a_torn_line_in_the_log_is_dropped(tmp_path, abandon):
         lines.write('{"step": 5, "lo')
     finish(Line(), QUICK, tmp_path / "broken")
     same(tmp_path / "broken", tmp_path / "unbroken")
-
-
-def test_killed_at_any_moment_a_run_goes_on_as_if_unbroken(tmp_path):
-    context = multiprocessing.get_context("forkserver")  # which has torch loaded, so that a process begins at once
-    context.set_forkserver_preload(["torch._dynamo", "safetensors.torch", "daguerre.train.loop"])
-    rng, begun_at = random.Random(0), []
-
-    def begin(name: str):
-        ours, theirs = context.Pipe()
-        process = context.Process(target=fit_line, args=(str(tmp_path / name), theirs))
-        process.start()
-        return process, ours
-
-    for _ in range(5):
-        process, told = begin("killed")
-        steps = [told.recv() for _ in range(rng.randrange(1, 40))]
-        time.sleep(rng.uniform(0, 0.01))
-        process.kill()
-        process.join()
-        assert process.exitcode == -signal.SIGKILL
-        begun_at.append(steps[0])
-    for name in ("killed", "unbroken"):
-        process, told = begin(name)
-        while told.recv() < LAST:
-            pass
-        process.join()
-        assert process.exitcode == 0
-    assert begun_at == sorted(begun_at)
-    assert begun_at[-1] > 5
-    same(tmp_path / "killed", tmp_path / "unbroken")
-    assert sorted(path.name for path in (tmp_path / "killed").iterdir()) == [
-        ".lock",
-        "log.jsonl",
-        "step-00000395",
-        "step-00000400",
-    ]
