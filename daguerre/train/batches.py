@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..data.augment import choose_frame, prepared, prepared_mask
+from ..data.augment import choose_frame, fitted, prepared, prepared_mask
 from ..data.buckets import bucket_of
 from ..data.cache import Cache
 from ..data.captions import varied
@@ -57,15 +57,19 @@ class PictureBatches:
     def __init__(self, model: Model, entries: Sequence[Entry], sight: Sight, cache: Cache | None):
         self.model, self.sight, self.cache = model, sight, cache
         data = sight.data
-        self.fixed = data.crop == "center" and not data.color
+        self.fixed = data.crop != "random" and not data.color
         self.entries = list(entries)
         self.sizes = {e.sha256: bucket_of(e.width, e.height, data) for e in entries}
         self.order: Order | None = None
         self.bad: set[str] = set()
 
     def prepare(self) -> Iterator[tuple[int, int]]:
-        """Makes and checks the latents of all pictures, telling (done, of all); what is not finite is left out."""
-        kept = []
+        """Makes and checks the latents of all pictures, telling (done, of all); what is not finite is left out.
+
+        Text features of captions that are the same in every step are made as well.
+        """
+        kept, c = [], self.sight.data.captions
+        settled = self.cache and not (c.shuffle or c.tag_dropout or c.wildcards or self.sight.learning_text)
         for i, entry in enumerate(self.entries):
             yield i, len(self.entries)
             try:
@@ -77,6 +81,8 @@ class PictureBatches:
                 continue
             if finite:
                 kept.append(entry)
+                if settled:
+                    self._embedded(varied(entry.caption, replace(c, dropout=0.0), generator(self.sight.seed)))
             else:
                 self._leave_out(entry, "its latents are not finite")
         if not kept:
@@ -175,11 +181,15 @@ class PictureBatches:
         """
         settings, size = self.sight.data, self.sizes[entry.sha256]
         rng = rng or generator(self.sight.seed, "view", entry.sha256)
+        fit = settings.crop == "fit"
         image = decode(data or entry.read(), settings.background)
+        image = fitted(image, size, settings.background) if fit else image
         frame = choose_frame(image.size, size, settings, rng)._replace(flipped=flip)
         pixels, _ = prepared(image, size, settings, rng, frame)
         masked = entry.read_mask()
-        mask = None if masked is None else prepared_mask(decode(masked, "black"), size, frame)
+        drawn = None if masked is None else decode(masked, "black")
+        drawn = fitted(drawn, size, "black") if fit and drawn else drawn
+        mask = None if drawn is None else prepared_mask(drawn, size, frame)
         return pixels, mask, Framing(frame.original, frame.corner, size)
 
     def condition(self, captions: Sequence[str], framings: Sequence[Framing]) -> Cond:
@@ -211,9 +221,15 @@ class PictureBatches:
         return Embedded(found["tokens"].to(self.model.device), found["pooled"].to(self.model.device))
 
 
-def held_batch(model: Model, entries: Sequence[Entry], sight: Sight, cache: Cache | None, most: int = 16) -> Batch:
-    """Some held-out pictures with their captions as they are."""
-    plain = replace(sight.data.captions, shuffle=False, tag_dropout=0.0, dropout=0.0, wildcards=False)
-    data = replace(sight.data, captions=plain, crop="center", color=0.0, flip=False)
-    still = replace(sight, data=data, batch=min(most, len(entries)))
-    return PictureBatches(model, entries, still, cache)(0, range(still.batch))
+def held_out(
+    model: Model, entries: Sequence[Entry], sight: Sight, cache: Cache | None, most: int = 16
+) -> list[PictureBatches]:
+    """Some held-out pictures with their captions whole, those of each size by themselves: step 0 is all there is."""
+    plain = replace(sight.data.captions, shuffle=False, tag_dropout=0.0, dropout=0.0)
+    crop = sight.data.crop if sight.data.crop == "fit" else "center"
+    data = replace(sight.data, captions=plain, crop=crop, color=0.0, flip=False)
+    by_size: dict[tuple[int, int], list[Entry]] = {}
+    for entry in entries[:most]:
+        by_size.setdefault(bucket_of(entry.width, entry.height, data), []).append(replace(entry, repeats=1.0))
+    still = replace(sight, data=data)
+    return [PictureBatches(model, some, replace(still, batch=len(some)), cache) for some in by_size.values()]

@@ -6,7 +6,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..data.manifest import Entry
 from ..diffusion.denoiser import Cond
 from ..families.model import Model
 from .batch import Batch
@@ -22,21 +21,10 @@ class InpaintBatches:
         self.model, self.inner, self.c = model, inner, c
 
     def __call__(self, step: int, part: range) -> Batch:
-        batch = self.inner(step, part)
-        seed = self.inner.sight.seed
-        rngs = [generator(seed, "mask", step, i) for i in part]
-        return self._dressed(batch, self.inner.shown(step, part), rngs)
-
-    def dressed(self, held: Batch, entries: Sequence[Entry]) -> Batch:
-        """Held-out pictures with masks of their own, always the same."""
-        some = entries[: len(held.x0)]
-        pixels = torch.stack([self.inner.pixels(e, False, None)[0] for e in some])
-        return self._dressed(held, pixels, [generator(0, "held-out mask", i) for i in range(len(some))])
-
-    @torch.no_grad()
-    def _dressed(self, batch: Batch, pixels: Tensor, rngs: Sequence[torch.Generator]) -> Batch:
+        batch, pixels = self.inner(step, part), self.inner.shown(step, part)
+        rngs = [generator(self.inner.sight.seed, "mask", step, i) for i in part]
         masks = torch.stack([random_mask(pixels.shape[-2:], self.c, rng) for rng in rngs]).to(self.model.device)
-        with self.model.on_device("vae"):
+        with torch.no_grad(), self.model.on_device("vae"):
             kept = self.model.vae.encode(pixels.to(self.model.device) * (masks < 0.5))
         small = F.interpolate(masks, batch.x0.shape[-2:])
         return batch._replace(cond=batch.cond._replace(concat=torch.cat([small, kept], dim=1)))
@@ -79,31 +67,21 @@ class EditBatches:
         before = self.inner.shown(step, part, self.c.before)
         u = uniform(seed, "picture dropout", step, part)
         both = u < self.c.both_dropout
-        neither = u < self.c.both_dropout + self.c.picture_dropout
-        batch = self._dressed(batch, before, ~neither)
+        dropped = u < self.c.both_dropout + self.c.picture_dropout
+        with torch.no_grad(), self.model.on_device("vae"):
+            vae = self.model.vae
+            latents = vae.encode(before.to(self.model.device)) / vae.config.scale  # unscaled, as published
+        concat = latents * ~dropped.to(self.model.device)[:, None, None, None]
+        batch = batch._replace(cond=batch.cond._replace(concat=concat))
         if not both.any():
             return batch
         empty, lost = self.inner.empty(len(u)), both.to(self.model.device)
-        missing = batch.cond.tokens.shape[1] // empty.tokens.shape[1]
-        tokens = torch.where(lost[:, None, None], empty.tokens.repeat(1, missing, 1), batch.cond.tokens)
+        chunks = batch.cond.tokens.shape[1] // empty.tokens.shape[1]
+        tokens = torch.where(lost[:, None, None], empty.tokens.repeat(1, chunks, 1), batch.cond.tokens)
         vector = batch.cond.vector
         if vector is not None and empty.vector is not None:
             vector = torch.where(lost[:, None], empty.vector, vector)
         return batch._replace(cond=batch.cond._replace(tokens=tokens, vector=vector))
-
-    def dressed(self, held: Batch, entries: Sequence[Entry]) -> Batch:
-        """Held-out pictures with their pictures before."""
-        some = entries[: len(held.x0)]
-        pixels = [self.inner.pixels(e, False, None, e.read_other(self.c.before))[0] for e in some]
-        return self._dressed(held, torch.stack(pixels), torch.ones(len(some), dtype=torch.bool))
-
-    @torch.no_grad()
-    def _dressed(self, batch: Batch, before: Tensor, kept: Tensor) -> Batch:
-        with self.model.on_device("vae"):
-            latents = self.model.vae.encode(before.to(self.model.device))
-        latents = latents / self.model.vae.config.scale  # unscaled, as published
-        concat = latents * kept.to(self.model.device)[:, None, None, None]
-        return batch._replace(cond=batch.cond._replace(concat=concat))
 
     def empty(self, count: int) -> Cond:
         return self.inner.empty(count)

@@ -1,6 +1,6 @@
 """The loop's recipe for all that trains a denoiser. From scratch, full, LoRA, a new word: they differ in `trained`."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -27,7 +27,7 @@ class DenoisingRecipe:
     batch: int
     seed: int
     draw: Draw
-    held: Batch | None = None  # pictures that are not trained on
+    held: Callable[[], Sequence[Batch]] | None = None  # pictures that are not trained on
     before: Callable[[int, range], None] | None = None  # told of the step and the places, before each loss
 
     def loss(self, step: int, part: range) -> tuple[Tensor, dict[str, float]]:
@@ -52,14 +52,19 @@ class DenoisingRecipe:
         plain = replace(self.objective.o, weighting="plain", loss="l2", timesteps="uniform", first=0.0, last=1.0)
         objective = DenoisingObjective(plain, self.objective.prediction, self.objective.levels)
         self.trained.eval()
-        n, losses = len(self.held.x0), {}
-        drawn = normal(0, "held out", 0, range(n), tuple(self.held.x0.shape[1:])).to(self.held.x0.device)
-        for place in HELD_OUT:
-            sigma = noise_levels(plain, objective.levels, torch.full((n,), place)).to(drawn.device)
-            errors = objective(self.denoise, self.held.x0, self.held.cond, drawn, sigma, self.held.mask)
-            losses[f"{place:g}"] = errors.mean().item()
+        batches = self.held()
+        losses = {f"{place:g}": self._held_out(objective, batches, place) for place in HELD_OUT}
         self.trained.train()
         return losses
+
+    def _held_out(self, objective: DenoisingObjective, batches: Sequence[Batch], place: float) -> float:
+        errors = []
+        for k, held in enumerate(batches):
+            n = len(held.x0)
+            drawn = normal(0, "held out", k, range(n), tuple(held.x0.shape[1:])).to(held.x0.device)
+            sigma = noise_levels(objective.o, objective.levels, torch.full((n,), place)).to(drawn.device)
+            errors.append(objective(self.denoise, held.x0, held.cond, drawn, sigma, held.mask))
+        return torch.cat(errors).mean().item()
 
     def sample(self, path: Path) -> None:
         self.trained.eval()

@@ -31,11 +31,17 @@ class Result:
     save: Callable[[Path, str, Mapping[str, Any]], None]
 
 
-def write_results(result: Result, output: Output, folder: Path, name: str, metadata: Mapping[str, Any]) -> list[Path]:
-    """Writes every wanted layout into `folder`, replacing what an earlier end of the run wrote; returns the paths."""
+def wanted_layouts(result: Result, output: Output) -> tuple[str, ...]:
+    """The layouts to write; raises RequestError for one that there is not."""
     wanted = output.layouts or result.layouts[:1]
     if unknown := [layout for layout in wanted if layout not in result.layouts]:
         raise RequestError(f"output.layouts: {unknown[0]!r} is none of {', '.join(result.layouts)}")
+    return wanted
+
+
+def write_results(result: Result, output: Output, folder: Path, name: str, metadata: Mapping[str, Any]) -> list[Path]:
+    """Writes every wanted layout into `folder`, replacing what an earlier end of the run wrote; returns the paths."""
+    wanted = wanted_layouts(result, output)
     told = {k: v for k in ("author", "license", "description") if (v := getattr(output, k))}
     paths = []
     for layout in wanted:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 import torch
@@ -21,7 +21,8 @@ from ..request import RequestError
 from . import loop
 from .adversarial import AdversarialRecipe
 from .bases import widened
-from .batches import PictureBatches, Sight, held_batch
+from .batch import Batch, Batches
+from .batches import PictureBatches, Sight, held_out
 from .canvas import EditBatches, InpaintBatches
 from .config import Run
 from .consistency import ConsistencyRecipe
@@ -30,6 +31,7 @@ from .objective import DenoisingObjective
 from .outputs import Result, inversion_result, lora_result, model_result
 from .randomness import generator
 
+Dressed = Callable[[Model, PictureBatches, bool], Batches]  # what is seen besides, also of held-out pictures
 DrawWith = Callable[[Model, Path], None]  # sample pictures of a model into a PNG
 
 
@@ -56,7 +58,7 @@ class Work:
     result: Result
 
 
-def full(job: Job) -> Work:
+def full(job: Job, dressed: Dressed | None = None) -> Work:
     """Fine-tunes the parameters that the patterns name."""
     c, model = job.run.full, job.model
     named = {f"{part}.{n}": p for part, module in model.parts.items() for n, p in module.named_parameters()}
@@ -71,7 +73,7 @@ def full(job: Job) -> Work:
     parts = {k: m for k, m in model.parts.items() if any(p.requires_grad for p in m.parameters())}
     if not parts.keys() - {"vae"} or "vae" in parts:
         raise RequestError("full: these patterns leave nothing to train, or the VAE, which recipe 'scratch' trains")
-    return _denoising(job, nn.ModuleDict(parts), model, model_result(model, job.run.output))
+    return _denoising(job, nn.ModuleDict(parts), model, model_result(model, job.run.output), dressed=dressed)
 
 
 def lora(job: Job) -> Work:
@@ -82,7 +84,7 @@ def lora(job: Job) -> Work:
     def draws(step: int, part: range) -> None:
         adapter.random = partial(_dropout, job.run.seed, step, part)
 
-    return _denoising(job, adapter, job.model, lora_result(adapter, job.model, job.run.output), draws)
+    return _denoising(job, adapter, job.model, lora_result(adapter, job.model, job.run.output), before=draws)
 
 
 def _dropout(seed: int, step: int, part: range, path: str, pictures: int, features: int) -> Tensor:
@@ -103,30 +105,26 @@ def inversion(job: Job) -> Work:
     model = job.stack.enter_context(word.attach(job.model))
     if not c.templates and not any(c.word.lower() in e.caption.lower() for e in job.entries):
         raise RequestError(f'no caption says {c.word!r}; set inversion.templates, such as ["a photo of {{}}"]')
-    return _denoising(replace_job(job, model=model), word, model, inversion_result(word))
+    return _denoising(replace(job, model=model), word, model, inversion_result(word))
 
 
 def inpaint(job: Job) -> Work:
     """A network that also sees a mask and what is outside it."""
-    return _with_canvas(job, "inpaint", lambda model, batches: InpaintBatches(model, batches, job.run.inpaint))
+    c = job.run.inpaint
+    return _with_canvas(job, "inpaint", lambda model, batches, held: InpaintBatches(model, batches, c))
 
 
 def edit(job: Job) -> Work:
     """A network that also sees the picture that the prompt changes."""
-    return _with_canvas(job, "edit", lambda model, batches: EditBatches(model, batches, job.run.edit))
+    c = job.run.edit
+    sure = replace(c, picture_dropout=0.0, both_dropout=0.0)
+    return _with_canvas(job, "edit", lambda model, batches, held: EditBatches(model, batches, sure if held else c))
 
 
-def _with_canvas(
-    job: Job, task: str, batches: "Callable[[Model, PictureBatches], InpaintBatches | EditBatches]"
-) -> Work:
+def _with_canvas(job: Job, task: str, dressed: Dressed) -> Work:
     latents = job.model.unet.config.channels_out
     model = widened(job.model, 2 * latents + (task == "inpaint"), f"{job.model.family.name.split('-')[0]}-{task}")
-    work = full(replace_job(job, model=model))
-    recipe = work.recipe
-    assert isinstance(recipe, DenoisingRecipe)
-    seen = batches(model, work.batches)
-    held = None if recipe.held is None else seen.dressed(recipe.held, job.held)
-    return replace(work, recipe=replace(recipe, batches=seen, held=held))
+    return full(replace(job, model=model), dressed)
 
 
 def adversarial(job: Job) -> Work:
@@ -164,11 +162,6 @@ RECIPES: Mapping[str, Callable[[Job], Work]] = {
 }
 
 
-def replace_job(job: Job, **changes: object) -> Job:
-    """The job with some of its fields changed."""
-    return replace(job, **changes)  # type: ignore[arg-type]
-
-
 def captioned(run: Run) -> Data:
     """The run's data as its recipe words it: DreamBooth's prompt, wildcards for inversion's templates."""
     data = run.data
@@ -191,23 +184,34 @@ def worded(run: Run, entries: Sequence[Entry]) -> list[Entry]:
 
 
 def _denoising(
-    job: Job, trained: nn.Module, model: Model, result: Result, draws: Callable[[int, range], None] | None = None
+    job: Job,
+    trained: nn.Module,
+    model: Model,
+    result: Result,
+    *,
+    before: Callable[[int, range], None] | None = None,
+    dressed: Dressed | None = None,
 ) -> Work:
-    run = job.run
-    batches = _batches(job, model, learning_text=any(_reaches_text(trained)))
-    held = held_batch(model, job.held, batches.sight, job.cache) if job.held else None
+    run, learning_text = job.run, any(_reaches_text(trained))
+    pictures = _batches(job, model, learning_text=learning_text)
+    others = held_out(model, job.held, pictures.sight, job.cache)
+
+    def held() -> list[Batch]:
+        seen = [dressed(model, some, True) if dressed else some for some in others]
+        return [batches(0, range(some.sight.batch)) for batches, some in zip(seen, others, strict=True)]
+
     recipe = DenoisingRecipe(
         trained=trained,
         denoise=model.denoiser(),
-        batches=batches,
+        batches=dressed(model, pictures, False) if dressed else pictures,
         objective=DenoisingObjective(run.objective, model.prediction, model.levels),
         batch=run.loop.batch,
         seed=run.seed,
         draw=partial(job.draw, model),
-        held=held,
-        before=draws,
+        held=None if not others else held if learning_text else cache(held),
+        before=before,
     )
-    return Work(recipe=recipe, batches=batches, model=model, result=result)
+    return Work(recipe=recipe, batches=pictures, model=model, result=result)
 
 
 def _reaches_text(trained: nn.Module) -> Iterator[bool]:

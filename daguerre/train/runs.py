@@ -27,7 +27,7 @@ from .config import Run
 from .drawing import Drawing
 from .finder import Found
 from .memory import checkpointed
-from .outputs import write_results
+from .outputs import wanted_layouts, write_results
 from .processes import here, in_turn, joined
 from .recipe_file import changed, filled, plain, read, text_of
 from .recipes import RECIPES, Job, Work, captioned, worded
@@ -72,9 +72,14 @@ def train(
         if not here().first:
             yield from loop.train(work.recipe, stage, run.run, stop)
             return
-        _write_text(run.run / CONFIG, text_of(changed(run)))
-        _write_text(run.run / DATA, json.dumps(data.summary(), indent=1))
-        yield from _looped(run, work, stage, stop)
+        begun = _last_step(run.run) > 0
+        if not begun:
+            _note(run, data)
+        for record in _looped(run, work, stage, stop):
+            if begun:  # only now: the loop refuses changes that were not allowed
+                _note(run, data)
+                begun = False
+            yield record
         step = _last_step(run.run)
         if step >= run.loop.steps:
             if run.loop.shard and here().world > 1:  # what this process holds is a part
@@ -191,6 +196,7 @@ def _prepared(run: Run, model: Model, manifest: Manifest, stack: ExitStack) -> W
     drawing = Drawing(run, entries)
     job = Job(run=seen, model=model, entries=entries, held=held, cache=cache, draw=drawing, stack=stack)
     work = RECIPES[run.recipe](job)
+    wanted_layouts(work.result, run.output)  # an unknown one is told now and not when all is trained
     if run.loop.checkpointing:
         stack.enter_context(checkpointed(work.model.unet))
     if run.loop.compile:
@@ -203,30 +209,40 @@ def _told(doing: str, progress: Iterator[tuple[int, int]]) -> Iterator[dict[str,
         yield {"doing": doing, "done": done, "of": count}
 
 
+def _note(run: Run, data: Manifest) -> None:
+    """Writes down what the run is, so that it can be resumed without its recipe."""
+    _write_text(run.run / CONFIG, text_of(changed(run)))
+    _write_text(run.run / DATA, json.dumps(data.summary(), indent=1))
+
+
 def _looped(run: Run, work: Work, stage: loop.Stage, stop: float) -> Iterator[dict[str, Any]]:
     """The loop's records; curves and pictures go to TensorBoard and into the report on the way."""
-    from .report import write_report
-
     with Events(run.run, _last_step(run.run)) as events:
         for record in loop.train(work.recipe, stage, run.run, stop, lock=False):
             step = record["step"]
             if step % run.loop.log_every == 0 or "val" in record:
                 events.add(step, record)
-            if step % run.loop.sample_every == 0 or step == run.loop.steps:
+            if step % run.loop.sample_every == 0:
                 strip = run.run / "samples" / f"step-{step:08d}.png"
                 if strip.exists():
                     events.add_picture(step, "samples", strip)
-                try:
-                    write_report(run.run)
-                except (OSError, ValueError) as error:
-                    log.warning("no report at step %d: %s", step, error)
+                if step < run.loop.steps:
+                    _report(run)
             yield record
+
+
+def _report(run: Run) -> None:
+    """Writes the report; a run does without it if it has to."""
+    from .report import write_report
+
+    try:
+        write_report(run.run)
+    except (OSError, ValueError) as error:
+        log.warning("no report: %s", error)
 
 
 def _finished(run: Run, work: Work, model: Model, data: Manifest) -> list[str]:
     """Writes the results of the averaged weights; returns their paths."""
-    from .report import write_report
-
     found = checkpoint.newest(run.run)
     assert found is not None
     work.recipe.trained.load_state_dict(found[1]["averaged"])
@@ -243,7 +259,7 @@ def _finished(run: Run, work: Work, model: Model, data: Manifest) -> list[str]:
         "exact": found[0].get("exact", True),
     }
     paths = write_results(work.result, run.output, run.run / OUTPUT, run.run.resolve().name, metadata)
-    write_report(run.run)
+    _report(run)
     return [str(path) for path in paths]
 
 

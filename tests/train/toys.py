@@ -3,6 +3,7 @@
 import io
 from collections.abc import Sequence
 from dataclasses import replace
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import pyarrow
@@ -10,6 +11,8 @@ import pyarrow.parquet
 import torch
 from PIL import Image, ImageDraw
 
+from daguerre.adapters.config import LoRAConfig
+from daguerre.data.config import Captions, Data, Source
 from daguerre.data.pictures import Pictures, load_parquet
 from daguerre.diffusion.denoiser import Cond
 from daguerre.diffusion.prediction import Velocity
@@ -17,11 +20,11 @@ from daguerre.diffusion.schedule import scaled_linear
 from daguerre.models.clip import CLIPText, CLIPTextConfig
 from daguerre.models.unet import UNet, UNetConfig
 from daguerre.models.vae import VAE, VAEConfig
-from daguerre.train import loop
+from daguerre.train import loop, runs
 from daguerre.train.autoencoder import AutoencoderRecipe
 from daguerre.train.autoencoder import Objective as Adversary
 from daguerre.train.batch import Batch
-from daguerre.train.config import Objective
+from daguerre.train.config import DreamBooth, Inversion, Loop, Objective, Optimizer, Output, Run, Samples
 from daguerre.train.contrastive import ContrastiveRecipe, Towers
 from daguerre.train.denoising import DenoisingRecipe
 from daguerre.train.objective import DenoisingObjective
@@ -167,3 +170,56 @@ RECIPES = {"autoencoder": autoencoder, "contrastive": contrastive, "denoising": 
 
 def balls(folder: Path) -> Pictures:
     return load_parquet(write_parquet(folder / "balls.parquet"), "train", SIZE)
+
+
+def picture_folder(folder: Path, count: int = 4) -> Path:
+    """Balls of 64 pixels in a folder of their own, with captions in text files."""
+    folder.mkdir()
+    for color in COLORS[:count]:
+        ball(color).resize((64, 64)).save(folder / f"{color}.png")
+        (folder / f"{color}.txt").write_text(f"a {color} ball, round, toy")
+    return folder
+
+
+def edits(path: Path, count: int = 4) -> Path:
+    """A table of balls before, all black, and after."""
+    rows = [
+        {
+            "image": {"bytes": png(ball(color).resize((64, 64))), "path": f"{color}.png"},
+            "before": {"bytes": png(ball("black").resize((64, 64))), "path": f"black-{color}.png"},
+            "caption": f"make it {color}",
+        }
+        for color in COLORS[:count]
+    ]
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), path)
+    return path
+
+
+def settings(recipe: str, folder: Path, **changes: object) -> Run:
+    """Four steps of a recipe with `base.safetensors` and `pictures` of `folder`, where all that can vary varies."""
+    captions = Captions(shuffle=True, tag_dropout=0.3, dropout=0.3)
+    data = Data(sources=(Source(path=folder / "pictures"),), size=64, crop="random", flip=True, captions=captions)
+    standard = {
+        "run": folder / "run",
+        "base": str(folder / "base.safetensors"),
+        "device": "cpu",
+        "data": replace(data, held_out=0.25),
+        "loop": Loop(steps=4, batch=2, save_every=2, sample_every=1000, validate_every=2, log_every=1),
+        "optimizer": Optimizer(learning_rate=1e-2),
+        "samples": Samples(prompts=("a red ball",), steps=1, cfg_scale=1.0),
+        "output": Output(precision="float32"),
+        "lora": LoRAConfig(rank=2),
+        "dreambooth": DreamBooth(prompt="a zwx ball", class_prompt="a ball", class_pictures=2),
+        "inversion": Inversion(word="zwx", initializer="ball", templates=("a photo of {}", "{}, round")),
+    }
+    if recipe == "edit":
+        standard["data"] = replace(data, sources=(Source(path=folder / "edits.parquet"),), held_out=0.25)
+    return Run(recipe=recipe, **{**standard, **changes})
+
+
+def train_slowly(run: Run, told: Connection) -> None:
+    """A process's work: a run that tells of every step."""
+    torch.set_num_threads(1)
+    for record in runs.train(run):
+        if "loss" in record:
+            told.send(record["step"])
