@@ -71,14 +71,14 @@ REFINER = replace(
     SDXL, name="sdxl-refiner", title="SDXL refiner", encodings=SDXL.encodings[1:], vector=aesthetic_vector
 )
 # Distilled to draw in one step without guidance (arXiv:2311.17042).
-TURBO = {"steps": 1, "cfg_scale": 1.0, "sampler": "Euler a", "schedule": "turbo"}
+TURBO = {"steps": 1, "cfg_scale": 1.0, "schedule": "turbo"}
 TASKS = {"inpaint": "inpainting", "edit": "editing by instruction", "turbo": "few steps"}
 
 
 def _rows(base: Family) -> list[Family]:
     """A family, and what it is trained for besides."""
     tasks = [replace(base, name=f"{base.name}-{task}", title=f"{base.title}, {what}") for task, what in TASKS.items()]
-    return [base, *tasks[:2], replace(tasks[2], defaults={**base.defaults, **TURBO})]
+    return [base, *tasks[:2], replace(tasks[2], defaults={**base.defaults, **TURBO, "sampler": "LCM"})]
 
 
 SDXL_TURBO = replace(SDXL, name="turbo", title="Stable Diffusion XL Turbo", defaults=TURBO)  # 512 x 512
