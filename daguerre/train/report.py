@@ -251,8 +251,11 @@ def _commands(run: Path, settings: Run, *, finished: bool) -> Markup:
     parts: list[str] = []
     if finished:
         parts += [element("p", "Draw with it:"), line(*_drawing(run, settings))]
-        longer = f"loop.steps={2 * settings.loop.steps}"
-        parts += [element("p", "Train longer:"), line("daguerre", "train", "--resume", here, longer)]
+        o, longer = settings.optimizer, f"loop.steps={2 * settings.loop.steps}"
+        # Other rates fall towards the last step, so that a longer run is another one.
+        same = o.schedule in ("constant", "inverse_sqrt") and not o.decay
+        words = ("daguerre", "train", "--resume", here, longer, *(() if same else ("--allow-changes",)))
+        parts += [element("p", "Train longer:"), line(*words)]
     else:
         parts += [element("p", "Go on where it stopped, to the same bits as without a break:")]
         parts += [line("daguerre", "train", "--resume", here)]

@@ -167,6 +167,12 @@ def test_how_to_use_the_result(tmp_path, recipe):
     assert shlex.join(["daguerre", "train", "--resume", str(run), "loop.steps=40"]) in text
 
 
+def test_a_run_whose_rate_has_fallen_goes_on_as_another_one(tmp_path):
+    run = configured(tmp_path / "mine", loop=Loop(steps=1), optimizer=Optimizer(decay=1))
+    log(run, [1])
+    assert "loop.steps=2 --allow-changes" in page_of(run).text
+
+
 def test_the_base_is_part_of_the_command(tmp_path):
     run = configured(tmp_path / "mine", loop=Loop(steps=1), base="models/my model.safetensors")
     log(run, [1])
