@@ -5,7 +5,7 @@ import logging
 import math
 import platform
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
 from importlib.metadata import version
@@ -22,7 +22,7 @@ from ..files.durable import durable_write
 from ..generate.text_to_image import Picture, text_to_image
 from ..request import RequestError
 from . import checkpoint, finder, loop
-from .bases import base_model
+from .bases import BUILT_IN, base_model
 from .config import Run
 from .drawing import Drawing
 from .finder import Found
@@ -146,6 +146,16 @@ def identity(run: Run, model: Model, data: Manifest) -> dict[str, Any]:
     }
 
 
+def with_paths(run: Run, change: Callable[[Path], Path]) -> Run:
+    """The run with all paths of files and folders changed."""
+    sources = tuple(
+        replace(s, path=change(s.path), masks=None if s.masks is None else change(s.masks)) for s in run.data.sources
+    )
+    cache = None if run.data.cache is None else change(run.data.cache)
+    base = run.base if run.base == BUILT_IN else str(change(Path(run.base)))
+    return replace(run, run=change(run.run), base=base, data=replace(run.data, sources=sources, cache=cache))
+
+
 def class_pictures(run: Run, model: Model) -> Iterator[dict[str, Any]]:
     """DreamBooth's pictures of the class, drawn by the base itself; those that are there stay."""
     c, folder = run.dreambooth, run.run / CLASS
@@ -210,8 +220,8 @@ def _told(doing: str, progress: Iterator[tuple[int, int]]) -> Iterator[dict[str,
 
 
 def _note(run: Run, data: Manifest) -> None:
-    """Writes down what the run is, so that it can be resumed without its recipe."""
-    _write_text(run.run / CONFIG, text_of(changed(run)))
+    """Writes down what the run is, so that it can be resumed without its recipe, and from anywhere."""
+    _write_text(run.run / CONFIG, text_of(changed(with_paths(run, Path.absolute))))
     _write_text(run.run / DATA, json.dumps(data.summary(), indent=1))
 
 
@@ -255,7 +265,7 @@ def _finished(run: Run, work: Work, model: Model, data: Manifest) -> list[str]:
         "steps": run.loop.steps,
         "date": time.strftime("%Y-%m-%d"),
         "software": f"daguerre {version('daguerre')}",
-        "config": plain(run),
+        "config": plain(with_paths(run, lambda path: Path(path.name))),  # a home folder is nobody's business
         "exact": found[0].get("exact", True),
     }
     paths = write_results(work.result, run.output, run.run / OUTPUT, run.run.resolve().name, metadata)
