@@ -2,10 +2,14 @@
 
 import errno
 import os
+import re
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+from safetensors import SafetensorError
 
 
 def sync(path: Path) -> None:
@@ -28,7 +32,8 @@ def durable_write(path: Path, write: Callable[[Path], None], *, overwrite: bool 
     scratch = Path(tempfile.mkdtemp(prefix=".partial-", dir=path.parent))
     try:
         target = scratch / path.name
-        write(target)
+        with _disk_errors(path):
+            write(target)
         inside = sorted(target.rglob("*"), reverse=True) if target.is_dir() else []
         for item in [*inside, target]:
             if item.is_file():
@@ -43,6 +48,18 @@ def durable_write(path: Path, write: Callable[[Path], None], *, overwrite: bool 
         sync(path.parent)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+@contextmanager
+def _disk_errors(path: Path) -> Iterator[None]:
+    """safetensors tells of a full disk by an error of its own; this makes it the OSError that it was."""
+    try:
+        yield
+    except SafetensorError as error:
+        code = re.search(r"os error (\d+)", str(error))
+        if code is None:
+            raise
+        raise OSError(int(code[1]), os.strerror(int(code[1])), str(path)) from error
 
 
 def _umask() -> int:

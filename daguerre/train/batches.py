@@ -106,8 +106,8 @@ class PictureBatches:
         return [self.entries[picked[i]] for i in part]
 
     def __call__(self, step: int, part: range) -> Batch:
-        entries, seed = self.chosen(step, part), self.sight.seed
-        views = [self._seen(entries, k, step, i) for k, i in enumerate(part)]
+        chosen, seed = self.chosen(step, part), self.sight.seed
+        entries, views = zip(*(self._seen(chosen, k, step, i) for k, i in enumerate(part)), strict=True)
         settings = self.sight.data.captions
         captions = [
             varied(e.caption, settings, generator(seed, "caption", step, i)) for e, i in zip(entries, part, strict=True)
@@ -122,12 +122,12 @@ class PictureBatches:
             mask=torch.stack(masks).to(device) if any(v.mask is not None for v in views) else None,
         )
 
-    def _seen(self, entries: Sequence[Entry], k: int, step: int, place: int) -> View:
-        """The view of entry k, or of the next one that can be read."""
+    def _seen(self, entries: Sequence[Entry], k: int, step: int, place: int) -> tuple[Entry, View]:
+        """Entry k, or the next one that can be read, and its view."""
         while True:
             entry, flip, rng = self._look(entries, k, step, place)
             try:
-                return self._view(entry, flip, rng)
+                return entry, self._view(entry, flip, rng)
             except (PictureError, OSError) as error:
                 self._leave_out(entry, str(error))
 
@@ -140,13 +140,19 @@ class PictureBatches:
                 return entry, flip, rng
         raise ValueError(f"step {step}: no picture of the batch can be read any more; see the warnings above")
 
-    def shown(self, step: int, part: range, column: str = "") -> Tensor:
-        """The pictures (B, 3, H, W) in [-1, 1] behind a batch's latents, or those in another column of their tables."""
-        entries, pixels = self.chosen(step, part), []
-        for k, i in enumerate(part):
-            entry, flip, rng = self._look(entries, k, step, i)
-            pixels.append(self.pixels(entry, flip, rng, entry.read_other(column) if column else None)[0])
-        return torch.stack(pixels)
+    def shown(self, step: int, part: range, column: str = "") -> tuple[Batch, Tensor]:
+        """A batch and the pictures (B, 3, H, W) in [-1, 1] behind it, or those in another column of their tables."""
+        while True:
+            batch, pixels = self(step, part), []
+            known = len(self.bad)
+            for k, i in enumerate(part):
+                entry, flip, rng = self._look(self.chosen(step, part), k, step, i)
+                try:
+                    pixels.append(self.pixels(entry, flip, rng, entry.read_other(column) if column else None)[0])
+                except (PictureError, OSError) as error:
+                    self._leave_out(entry, str(error))
+            if len(self.bad) == known:  # else the batch is another one now
+                return batch, torch.stack(pixels)
 
     def _view(self, entry: Entry, flip: bool, rng: torch.Generator | None) -> View:
         if not (self.fixed and self.cache):
@@ -182,7 +188,7 @@ class PictureBatches:
         settings, size = self.sight.data, self.sizes[entry.sha256]
         rng = rng or generator(self.sight.seed, "view", entry.sha256)
         fit = settings.crop == "fit"
-        image = decode(data or entry.read(), settings.background)
+        image = decode(entry.read() if data is None else data, settings.background)
         image = fitted(image, size, settings.background) if fit else image
         frame = choose_frame(image.size, size, settings, rng)._replace(flipped=flip)
         pixels, _ = prepared(image, size, settings, rng, frame)

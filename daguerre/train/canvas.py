@@ -21,7 +21,7 @@ class InpaintBatches:
         self.model, self.inner, self.c = model, inner, c
 
     def __call__(self, step: int, part: range) -> Batch:
-        batch, pixels = self.inner(step, part), self.inner.shown(step, part)
+        batch, pixels = self.inner.shown(step, part)
         rngs = [generator(self.inner.sight.seed, "mask", step, i) for i in part]
         masks = torch.stack([random_mask(pixels.shape[-2:], self.c, rng) for rng in rngs]).to(self.model.device)
         with torch.no_grad(), self.model.on_device("vae"):
@@ -63,9 +63,8 @@ class EditBatches:
         self.model, self.inner, self.c = model, inner, c
 
     def __call__(self, step: int, part: range) -> Batch:
-        batch, seed = self.inner(step, part), self.inner.sight.seed
-        before = self.inner.shown(step, part, self.c.before)
-        u = uniform(seed, "picture dropout", step, part)
+        batch, before = self.inner.shown(step, part, self.c.before)
+        u = uniform(self.inner.sight.seed, "picture dropout", step, part)
         both = u < self.c.both_dropout
         dropped = u < self.c.both_dropout + self.c.picture_dropout
         with torch.no_grad(), self.model.on_device("vae"):

@@ -39,6 +39,7 @@ def save(run: Path, step: int, parts: Parts, notes: Mapping[str, Any], keep: int
         except DAMAGE:
             shutil.rmtree(folder)
         else:
+            _prune(folder, keep)  # a process that was killed right after it wrote did not come to this
             return folder
     for part, tensors in parts.items():
         for key, tensor in tensors.items():
@@ -52,13 +53,22 @@ def save(run: Path, step: int, parts: Parts, notes: Mapping[str, Any], keep: int
         sums = {f.name: _sha256(f) for f in sorted(target.iterdir())}
         (target / "manifest.json").write_text(json.dumps({"step": step, "sha256": sums, **notes}, indent=1))
 
-    for litter in run.glob(".partial-*"):  # of a process that was killed while it wrote
-        shutil.rmtree(litter)
     durable_write(folder, write)
-    older = sorted(other for other in run.glob("step-*") if other.name < folder.name)
+    _prune(folder, keep)
+    return folder
+
+
+def tidy(run: Path) -> None:
+    """Removes what a process left that was killed while it wrote; none may be writing now."""
+    for litter in list(run.rglob(".partial-*")):
+        shutil.rmtree(litter)
+
+
+def _prune(folder: Path, keep: int) -> None:
+    """Removes the oldest of the checkpoints before `folder`, so that `keep` are left with it."""
+    older = sorted(other for other in folder.parent.glob("step-*") if other.name < folder.name)
     for old in older[: 1 - max(keep, KEEP)]:
         shutil.rmtree(old)
-    return folder
 
 
 def newest(run: Path) -> tuple[dict[str, Any], dict[str, dict[str, Tensor]]] | None:

@@ -153,6 +153,7 @@ def locked(run: Path) -> Iterator[None]:
     except Timeout:
         raise RequestError(f"{run} is being trained by another process; wait for it or name another folder") from None
     try:
+        checkpoint.tidy(run)
         yield
     finally:
         lock.release()

@@ -130,5 +130,5 @@ class DenoisingObjective:
         if self.o.loss == "l2":
             return error.square()
         c = spread(huber_place(self.o, self.levels, sigma), error)
-        smooth = 2 * ((error.square() + c**2).sqrt() - c)
+        smooth = 2 * error.square() / ((error.square() + c**2).sqrt() + c)  # sqrt(e^2 + c^2) - c without cancellation
         return smooth * c if self.o.loss == "huber" else smooth

@@ -84,8 +84,7 @@ def model_result(model: Model, output: Output) -> Result:
     def save(path: Path, layout: str, metadata: Mapping[str, Any]) -> None:
         states = {name: _state(part, output) for name, part in model.parts.items()}
         if layout == "ldm":
-            noted = {k: v if isinstance(v, str) else json.dumps(v) for k, v in metadata.items()}
-            write_ldm(path, states, describe(model), {f"daguerre.{k}": v for k, v in noted.items()})
+            write_ldm(path, states, describe(model), {"daguerre.training": json.dumps(metadata)})
         else:
             write_diffusers(path, states, describe(model), tokenizer_files())
 

@@ -1,7 +1,9 @@
+import errno
 import os
 from pathlib import Path
 
 import pytest
+from safetensors import SafetensorError
 
 from daguerre.files import durable
 from daguerre.files.durable import durable_write
@@ -97,3 +99,14 @@ def test_others_can_read_what_was_written(tmp_path):
     mask = os.umask(0)
     os.umask(mask)
     assert (tmp_path / "shared").stat().st_mode & 0o777 == 0o666 & ~mask
+
+
+def test_a_full_disk_is_an_os_error_whoever_meets_it(tmp_path):
+    def write(target):
+        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+    with pytest.raises(OSError, match=r"No space left on device: '.*model'") as raised:
+        durable_write(tmp_path / "model", write)
+    assert raised.value.errno == errno.ENOSPC
+    with pytest.raises(SafetensorError, match="dtype"):
+        durable_write(tmp_path / "model", lambda target: (_ for _ in ()).throw(SafetensorError("unknown dtype")))

@@ -162,10 +162,20 @@ def test_nan_is_not_saved(tmp_path):
     assert names(tmp_path) == ["step-00000001"]
 
 
-def test_the_litter_of_a_killed_save_goes_with_the_next(tmp_path):
-    (tmp_path / ".partial-killed" / "step-00000001").mkdir(parents=True)
+def test_the_litter_of_killed_processes_goes(tmp_path):
     save(tmp_path, 1)
-    assert names(tmp_path) == ["step-00000001"]
+    for litter in (".partial-a/step-00000001", "samples/.partial-b/inner"):
+        (tmp_path / litter).mkdir(parents=True)
+    checkpoint.tidy(tmp_path)
+    assert names(tmp_path) == ["samples", "step-00000001"]
+    assert not list((tmp_path / "samples").iterdir())
+
+
+def test_who_was_killed_before_old_ones_went_makes_up_for_it(tmp_path):
+    save(tmp_path, 1, 2)
+    shutil.copytree(tmp_path / "step-00000001", tmp_path / "step-00000000")
+    save(tmp_path, 2)
+    assert names(tmp_path) == ["step-00000001", "step-00000002"]
 
 
 def test_the_manifest_is_for_people_too(tmp_path):

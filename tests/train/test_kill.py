@@ -135,7 +135,9 @@ def test_killed_at_every_system_call_of_a_save(begun, tmp_path):
     for call, count in calls(begun, tmp_path).items():
         for when in range(1, count + 1):
             run = shutil.copytree(begun, tmp_path / "run")
-            ended = saving(run, "-e", "trace=none", "-e", f"inject={call}:signal=KILL:when={when}")
+            ended = saving(
+                run, "-e", f"trace={call}", "-o", "/dev/null", "-e", f"inject={call}:signal=KILL:when={when}"
+            )
             assert ended.returncode != 0, (call, when)
             assert newest_step(run) in (4, 5)
             killed[call] += 1
