@@ -10,7 +10,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
@@ -34,6 +34,7 @@ from .recipes import RECIPES, Job, Work, captioned, worded
 from .tensorboard import Events
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 CONFIG, DATA, OUTPUT, CLASS = "config.toml", "data.json", "output", "class-pictures"
 # Settings that may change when a run is resumed: they decide what it shows and writes, not what it learns. Pictures
 # and base are told by their contents, wherever they lie.
@@ -57,11 +58,7 @@ def train(
             stack.enter_context(loop.locked(run.run))
         model = base_model(replace(run, device=str(device)))
         with in_turn():
-            if run.recipe == "dreambooth" and run.dreambooth.class_prompt:
-                yield from class_pictures(run, model)
-            data = yield from _gathered(run)
-            work = _prepared(run, model, data, stack)
-            yield from _told("latents", work.batches.prepare())
+            work, data = yield from _set_up(run, model, stack)
         stage = loop.Stage(
             loop=run.loop,
             optimizer=run.optimizer,
@@ -99,23 +96,31 @@ def find_rate(run: Run) -> tuple[Found, Path]:
     with ExitStack() as stack:
         stack.enter_context(loop.locked(run.run))
         model = base_model(run)
-        manifest = _exhausted(_gathered(run))
-        work = _prepared(run, model, manifest, stack)
-        for _ in work.batches.prepare():
-            pass
+        work, _ = _exhausted(_set_up(run, model, stack))
         found = finder.find_rate(work.recipe, loop.Stage(loop=run.loop, optimizer=run.optimizer))
     path = run.run / "learning-rate.png"
     finder.draw(found, path)
     return found, path
 
 
-def _exhausted(steps: Generator[Any, None, Manifest]) -> Manifest:
+def _set_up(run: Run, model: Model, stack: ExitStack) -> Generator[dict[str, Any], None, tuple[Work, Manifest]]:
+    """All that comes before the first step; returns the recipe with its pictures."""
+    if run.recipe == "dreambooth" and run.dreambooth.class_prompt:
+        yield from class_pictures(run, model)
+    data = yield from _gathered(run)
+    work = _prepared(run, model, data, stack)
+    yield from _told("latents", work.batches.prepare())
+    return work, data
+
+
+def _exhausted(steps: Generator[Any, None, T]) -> T:
+    """What a generator returns at its end."""
     while True:
         try:
             next(steps)
         except StopIteration as end:
-            manifest: Manifest = end.value
-            return manifest
+            result: T = end.value
+            return result
 
 
 def settings_of(folder: Path) -> Run:
