@@ -165,7 +165,7 @@ def _with_base(config: "Run") -> "Run":
 
     if config.base == BUILT_IN:
         return config
-    return replace(config, base=str(find(config.base)))
+    return replace(config, base=str(find(config.base).path))
 
 
 def _follow(records: Iterator[Mapping[str, Any]], steps: int, every: int, *, quiet: bool) -> None:

@@ -1,5 +1,6 @@
 """`daguerre train`, in this process: what a recipe file may say, and runs at toy size."""
 
+import tomllib
 from functools import partial
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from daguerre.cli.main import app
 from daguerre.cli.train import TrainingFlags, _plan
 from daguerre.request import RequestError
 from daguerre.train.tintype import TINTYPE, Plan
+from tests.toy import toy, write_toy
 from tests.train import toys
 from tests.train.line import state
 
@@ -201,8 +203,6 @@ def test_a_loss_of_nan_is_told(train, tmp_path):
 
 
 def test_the_recipe_of_the_built_in_model_is_valid():
-    import tomllib
-
     recipe = ROOT / "recipes" / "tintype.toml"
     plan = _plan(tomllib.loads(recipe.read_text()) | {"pictures": "x.parquet"}, str(recipe), TrainingFlags())
     assert plan.architecture == TINTYPE
@@ -214,7 +214,79 @@ def test_the_recipe_of_the_built_in_model_is_valid():
 
 
 def test_whole_numbers_are_numbers():
-    plan = _plan({"pictures": "a", "run": "b", "unet": {"optimizer": {"learning_rate": 1}}}, "recipe.toml", TrainingFlags())
+    plan = _plan(
+        {"pictures": "a", "run": "b", "unet": {"optimizer": {"learning_rate": 1}}}, "recipe.toml", TrainingFlags()
+    )
     assert plan.unet.optimizer.learning_rate == 1
     with pytest.raises(RequestError):
-        _plan({"pictures": "a", "run": "b", "unet": {"optimizer": {"learning_rate": "1"}}}, "recipe.toml", TrainingFlags())
+        _plan(
+            {"pictures": "a", "run": "b", "unet": {"optimizer": {"learning_rate": "1"}}}, "recipe.toml", TrainingFlags()
+        )
+
+
+LORA = """
+recipe = "lora"
+device = "cpu"
+
+[data]
+size = 64
+
+[loop]
+steps = 3
+batch = 2
+save_every = 2
+sample_every = 1000
+
+[lora]
+rank = 2
+"""
+
+
+@pytest.fixture
+def tuning(train, tmp_path, monkeypatch):
+    """Trains a LoRA of a toy model by the recipe LORA; takes what the command line says besides."""
+    monkeypatch.setattr("daguerre.train.report.write_report", lambda run: None)
+    write_toy(toy("sd1"), tmp_path / "base.safetensors")
+    toys.picture_folder(tmp_path / "pictures")
+    given = ("--base", "base.safetensors", "--pictures", "pictures", "--run", "run")
+    return lambda *arguments: train(LORA, *given, *arguments)
+
+
+def test_a_lora_from_a_recipe_changes_and_a_resumed_run(tuning, train, tmp_path, monkeypatch, capsys):
+    code, out, err = tuning("--loop.steps", 2, "output.name=ball")
+    assert (code, out) == (0, "run/output/ball.safetensors\n"), err
+    assert (tmp_path / "run" / "step-00000002").is_dir()
+    monkeypatch.setattr(main, "app", partial(app, ["train", "--resume", "run", "loop.steps=4"]))
+    with pytest.raises(SystemExit, match="0"):
+        main.main()
+    assert (tmp_path / "run" / "step-00000004").is_dir()
+    code, _, err = tuning("data.flip=true")
+    assert code == 2
+    assert "data.flip was False and is True" in err
+    code, _, err = tuning("--loop.stepz", 5)
+    assert (code, err.count("\n")) == (2, 1)
+    assert "unknown setting 'stepz'; did you mean 'steps'?" in err
+
+
+def test_settings_are_printed_and_nothing_is_trained(tuning, tmp_path):
+    code, out, _ = tuning("--settings", "optimizer.learning_rate=1e-3")
+    assert code == 0
+    told = tomllib.loads(out)
+    assert (told["recipe"], told["loop"]["steps"], told["optimizer"]["learning_rate"]) == ("lora", 3, 1e-3)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("--stages", "clip"), "are for recipe 'scratch'"),
+        (("--resume", "elsewhere"), "is no change of a setting"),
+        (("--loop.steps",), "--loop.steps has no value"),
+        (("output.layouts=['ldm']",), "output.layouts: 'ldm' is none of"),
+    ],
+)
+def test_what_a_lora_cannot_be_told(tuning, tmp_path, arguments, told):
+    code, _, err = tuning(*arguments)
+    assert code == 2
+    assert told in err
+    assert not list(tmp_path.glob("run/step-*"))
