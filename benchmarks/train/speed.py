@@ -1,6 +1,6 @@
 """Fine-tuning speed and memory beside diffusers' training loop: the same weights, pictures, batch and optimizer.
 
-    python benchmarks/train/speed.py          # about 6 minutes on two cores
+    python benchmarks/train/speed.py          # 9 minutes on two busy cores
     python benchmarks/train/speed.py --toy    # the same at toy width, to try it out
 
 A model of the shape of SD 1.5 at a fifth of its width, random weights, is fine-tuned whole and by a LoRA on generated
