@@ -5,6 +5,7 @@ import errno
 import json
 import logging
 import math
+import os
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -131,10 +132,12 @@ def _steps(state: "_State", stage: Stage, run: Path, stop: float) -> Iterator[di
                 if state.step % c.validate_every == 0 and (losses := state.held_out()):
                     note({"step": state.step, "val": losses})
                     record = {**record, "val": losses}
-                if state.step % c.save_every == 0:
-                    state.save(run)
-                if state.step % c.sample_every == 0:
+                if state.step % c.sample_every == 0:  # before the save: what a kill then costs is made again
                     state.sample(run)
+                if state.step % c.save_every == 0:
+                    if lines:
+                        os.fsync(lines.fileno())  # so that no power cut leaves a checkpoint that the log does not know
+                    state.save(run)
                 yield record
     except GeneratorExit:  # between two steps, so that what is saved is whole
         state.save(run)
@@ -187,7 +190,8 @@ class _State:
         self.parameters = list(named.values())
         self.device = self.parameters[0].device
         self.optimizer = build(stage.optimizer, named, self.device)
-        self.average = {k: v.clone() for k, v in self.module.state_dict().items()}
+        # Without decay the average is the weights themselves, and a second copy of them would be in vain.
+        self.average = {k: v.clone() for k, v in self.module.state_dict().items()} if stage.loop.ema else {}
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=stage.loop.precision == "float16")
         self.exact = True
 
@@ -211,7 +215,8 @@ class _State:
         if c.ema:  # a short memory while everything still changes
             update_average(self.average, self.module, min(c.ema, self.step / (self.step + 10)))
         seconds, lr = time.perf_counter() - start, self.stage.optimizer.learning_rate * factor
-        return {"step": self.step, "loss": loss, "lr": lr, "norm": norm.item(), "seconds": seconds, **figures}
+        size = {} if overflow else {"norm": norm.item()}
+        return {"step": self.step, "loss": loss, "lr": lr, **size, "seconds": seconds, **figures}
 
     def _backward(self) -> tuple[float, dict[str, float]]:
         """Adds up the gradients of a batch, micro-batch by micro-batch; returns its mean loss and figures."""
@@ -231,9 +236,8 @@ class _State:
 
     def save(self, run: Path) -> None:
         with evaluating(self.optimizer):
-            if not self.stage.loop.ema:
-                update_average(self.average, self.module, 0.0)
-        own = {"weights": gather(self.module.state_dict()), "averaged": gather(self.average)}
+            average = self.average or {k: v.clone() for k, v in self.module.state_dict().items()}
+        own = {"weights": gather(self.module.state_dict()), "averaged": gather(average)}
         parts = {**own, "optimizer": state_tensors(self.optimizer), **(self.second.extra() if self.second else {})}
         if self.scaler.is_enabled():
             scale = {k: torch.tensor(float(v)) for k, v in self.scaler.state_dict().items()}

@@ -232,7 +232,7 @@ def test_an_overflow_of_half_precision_leaves_a_step_out(tmp_path):
     inner, recipe.loss = recipe.loss, lambda step, part: (inner(step, part)[0] * 1e34, {})  # times 65536: infinite
     before = recipe.trained.weight.detach().clone()
     records = loop.train(recipe, quick(precision="float16"), tmp_path)
-    assert not math.isfinite(next(records)["norm"])
+    assert "norm" not in next(records)  # it is infinite, and JSON knows no such number
     assert torch.equal(recipe.trained.weight, before)
     assert next(records)["step"] == 2
     records.close()
