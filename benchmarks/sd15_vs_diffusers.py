@@ -45,10 +45,10 @@ def prepare(folder: Path, *, toy: bool) -> None:
 
     from daguerre.checkpoints.identify import Description
     from daguerre.checkpoints.writer import write_diffusers
-    from daguerre.text.tokenizer import tokenizer_files
     from daguerre.models.clip import VIT_L, CLIPText, CLIPTextConfig
     from daguerre.models.unet import SD1, UNet, UNetConfig
     from daguerre.models.vae import SD, VAE, VAEConfig
+    from daguerre.text.tokenizer import tokenizer_files
 
     torch.manual_seed(0)
     small = UNetConfig((32, 64), (1, 0), 32, heads=4, linear=False, blocks=1)

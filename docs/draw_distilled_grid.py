@@ -24,7 +24,7 @@ PROMPTS = [prompt.strip() for line in TAUGHT.split("\n") for prompt in line.spli
 def rows(student: daguerre.Model, teacher: daguerre.Model) -> dict[str, tuple[daguerre.Model, dict[str, Any]]]:
     """What is drawn in each row: by which model, and what differs from its defaults."""
     return {
-        "teacher, 20 steps": (teacher, {"steps": 20}),
+        "teacher, 25 steps": (teacher, {"steps": 25}),
         "student, 1 step": (student, {"steps": 1}),
         "student, 4 steps": (student, {"steps": 4}),
         "teacher, 1 step": (teacher, {"steps": 1}),

@@ -1,10 +1,10 @@
-"""How near a distilled tintype comes to its teacher's 20 steps, at equal seeds, and how long a picture takes.
+"""How near a distilled tintype comes to its teacher's 25 steps, at equal seeds, and how long a picture takes.
 
     python benchmarks/train/distilled.py runs/tintype-turbo/output/tintype-turbo.safetensors
     python benchmarks/train/distilled.py FILE --prompts 4    # to try it out
 
 144 prompts: the 48 things of docs/draw_tintype_grid.py in the three styles that tintype was taught, none left out, a
-seed each. Two distances to the picture of the teacher in 20 steps: of latents (root of the mean square; latents of
+seed each. Two distances to the picture of the teacher in 25 steps: of latents (root of the mean square; latents of
 pictures have unit variance), and one minus the cosine of features of EfficientNet-Lite0, a network that neither model
 has seen. How far the teacher's own pictures of other seeds are from each other is the measure for both. Seconds are the
 median from the first step to the pixels.
@@ -37,7 +37,7 @@ from daguerre.train.contact_sheet import to_tensor
 from daguerre.train.tintype import STYLES
 
 OTHER = 1000  # added to a seed makes another one
-REFERENCE = "teacher, 20 steps"
+REFERENCE = "teacher, 25 steps"
 Features = Callable[[Tensor], Tensor]  # pictures in [-1, 1] -> unit vectors
 
 
@@ -99,8 +99,8 @@ def main() -> None:
     asked = parser.parse_args()
     words, features = prompts()[: asked.prompts], efficientnet()
     student, teacher = daguerre.load_model(asked.student), daguerre.load_model(resolve(BUILT_IN))
-    goal, lines = draw(teacher, words, {"steps": 20}, features), []
-    variants = {**rows(student, teacher), "teacher, 20 steps, other seeds": (teacher, {"steps": 20, "shift": OTHER})}
+    goal, lines = draw(teacher, words, {"steps": 25}, features), []
+    variants = {**rows(student, teacher), "teacher, 25 steps, other seeds": (teacher, {"steps": 25, "shift": OTHER})}
     for name, (model, changes) in variants.items():
         made = goal if name == REFERENCE else draw(model, words, changes, features)
         lines.append(row(name, made, goal))

@@ -17,8 +17,8 @@ from daguerre.cli import models
 from daguerre.cli.exit import FAILED, UNUSABLE, Failure
 from daguerre.cli.flags import ModelFlags
 from daguerre.cli.hub import choose
-from daguerre.text.tokenizer import tokenizer_files
 from daguerre.files.reader import open_checkpoint
+from daguerre.text.tokenizer import tokenizer_files
 from tests.cli.stand_in_hub import Hub, Repository, files_of, running
 from tests.toy import toy, write_toy
 

@@ -9,9 +9,9 @@ import torch
 import transformers
 
 from daguerre import TextToImage, text_to_image
-from daguerre.text.tokenizer import tokenizer_files
 from daguerre.families.loading import load_model
 from daguerre.generate.text_to_image import Picture
+from daguerre.text.tokenizer import tokenizer_files
 
 REQUEST = TextToImage(
     prompt="a red apple on a table, highly detailed",
