@@ -28,7 +28,12 @@ NAMED = {
     "schedule_free": "schedulefree:AdamWScheduleFree",  # arXiv:2405.15682
 }
 FUSED = ("cpu", "cuda", "mps", "xpu")  # devices where AdamW is one kernel
-EMBEDDINGS = ("*token.weight", "*position.weight", "*embedding*", "vectors.*")  # tables, of which a step sees a few rows
+EMBEDDINGS = (
+    "*token.weight",
+    "*position.weight",
+    "*embedding*",
+    "vectors.*",
+)  # tables, of which a step sees a few rows
 
 
 def build(
