@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from daguerre.diffusion.denoiser import Cond
-from daguerre.diffusion.prediction import Epsilon, Flow, Velocity
+from daguerre.diffusion.prediction import Epsilon, Flow, FlowOnLadder, Velocity
 from daguerre.diffusion.schedule import scaled_linear
 
 LEVELS = scaled_linear()
@@ -68,7 +68,19 @@ def test_flow_finds_the_clean_latents(mixed) -> None:
     assert network.t.tolist() == [750, 750]
 
 
-@pytest.mark.parametrize("kind", [Epsilon, Velocity])
+def test_flow_on_the_ladder_is_the_same_flow_in_another_scale(mixed) -> None:
+    """x / (1 + sigma) of the exploding state is the flow's state at sigma / (1 + sigma)."""
+    x0, noise = mixed
+    sigma, network = LEVELS.sigmas[700], Recorder(noise - x0)
+    found = FlowOnLadder(network, LEVELS)(x0 + sigma * noise, sigma, COND)
+    assert torch.allclose(found, x0, atol=1e-5)
+    assert network.t.tolist() == [700, 700]
+    share = sigma / (1 + sigma)
+    assert torch.allclose(network.x, (1 - share) * x0 + share * noise, atol=1e-6)
+    assert torch.allclose(FlowOnLadder(network, LEVELS).c_skip(sigma), 1 - share)
+
+
+@pytest.mark.parametrize("kind", [Epsilon, Velocity, FlowOnLadder])
 def test_every_picture_may_have_its_own_level(mixed, kind) -> None:
     x0, noise = mixed
     network = Recorder(noise)

@@ -9,6 +9,7 @@ from safetensors import safe_open
 
 from daguerre.diffusion.schedule import scaled_linear
 from daguerre.families.loading import load_model
+from daguerre.generate.text_to_image import Picture, text_to_image
 from daguerre.request import RequestError
 from daguerre.train.config import Output
 from daguerre.train.outputs import Result, describe, model_result, wanted_layouts, write_results
@@ -31,6 +32,17 @@ def test_a_model_is_what_it_was(tmp_path, layout, family):
     for name, part in model.parts.items():
         state = found.parts[name].state_dict()
         assert all(torch.equal(state[key], value) for key, value in part.state_dict().items())
+
+
+@pytest.mark.parametrize("layout", ["ldm", "diffusers-folder"])
+@pytest.mark.parametrize("prediction", ["epsilon", "v", "flow"])
+def test_what_it_predicts_is_kept(tmp_path, layout, prediction):
+    output = Output(layouts=(layout,))
+    (path,) = write_results(model_result(toy("sd1", prediction=prediction), output), output, tmp_path, "made", {})
+    found = load(path)
+    assert found.prediction == prediction
+    request = replace(found.defaults, prompt="a ball", width=64, height=64, steps=2, seed=0)
+    assert sum(isinstance(made, Picture) for made in text_to_image(found, request)) == 1
 
 
 def test_half_precision_is_what_the_output_says(tmp_path):
