@@ -47,9 +47,14 @@ def read(path: Path) -> list[Row]:
     columns = ["image", "caption", "label", "style_words", "concept", "split"]
     table = parquet.read_table(path)
     rows: list[Row] = table.select([c for c in columns if c in table.column_names]).to_pylist()
-    for row in rows:
-        row["concept"] = row.get("concept") or row["label"]
     return rows
+
+
+def named(*tables: Sequence[Row]) -> None:
+    """Says in every row which thing it shows: by `concept` if all tables know it, else by label."""
+    known = all("concept" in row for rows in tables for row in rows)
+    for row in (row for rows in tables for row in rows):
+        row["concept"] = row["concept"] or row["label"] if known else row["label"]
 
 
 def chosen(others: Sequence[Row], style: Sequence[Row], things: Sequence[str], split: str) -> list[Row]:
@@ -86,6 +91,7 @@ def brought_back(model: daguerre.Model, pictures: Tensor) -> Tensor:
 def rows_of(asked: argparse.Namespace) -> list[tuple[str, str, str]]:
     """Name, style and concept accuracy of everything that is judged."""
     others, style = read(asked.pictures), read(asked.style)
+    named(others, style)
     wanted = style[0]["style_words"]
     about = chosen(others, style, asked.things.split(",") if asked.things else [], asked.split)[: asked.prompts]
     if not about:
