@@ -11,6 +11,8 @@ from daguerre.cli import main
 from daguerre.cli.main import app
 from daguerre.cli.train import TrainingFlags, _plan
 from daguerre.request import RequestError
+from daguerre.train import recipe_file
+from daguerre.train.config import Run
 from daguerre.train.tintype import TINTYPE, Plan
 from tests.toy import toy, write_toy
 from tests.train import toys
@@ -290,3 +292,14 @@ def test_what_a_lora_cannot_be_told(tuning, tmp_path, arguments, told):
     assert code == 2
     assert told in err
     assert not list(tmp_path.glob("run/step-*"))
+
+
+@pytest.mark.parametrize("recipe", sorted(path.name for path in (ROOT / "recipes").glob("*.toml")))
+def test_every_recipe_of_the_project_is_valid(recipe):
+    values = recipe_file.read(ROOT / "recipes" / recipe)
+    if values["recipe"] == "scratch":
+        assert _plan(values | {"pictures": "x.parquet"}, recipe, TrainingFlags()).unet.loop.steps > 0
+    else:
+        run = recipe_file.filled(Run, values, recipe)
+        assert run.loop.steps > run.optimizer.warmup + run.optimizer.decay
+        assert run.data.sources
