@@ -28,6 +28,7 @@ class Objective:
     multires: int = 0  # octaves of coarser noise
     multires_discount: float = 0.8
     perlin: float = 0.0  # strength of added Perlin noise
+    immiscible: int = 0  # draws of noise, of which each picture takes the best aligned; 0 or 1: just one
     input_perturbation: float = 0.0  # arXiv:2301.11706: extra noise that the target does not know
     zero_snr: bool = False  # stretch the noise ladder to pure noise (arXiv:2305.08891)
     prediction: Literal["", "epsilon", "v", "flow"] = ""  # what the network learns to predict; "": as the base does

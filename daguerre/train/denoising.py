@@ -36,7 +36,7 @@ class DenoisingRecipe:
         data, o = self.batches(step, part), self.objective.o
         # One draw per stratum: the same distribution as independent draws, with less noise in the gradient.
         u = (torch.tensor(part) + uniform(self.seed, "timestep", step, part)) / self.batch
-        errors = self._errors(data, u, step, part, noise(o, self.seed, step, part, tuple(data.x0.shape[1:])))
+        errors = self._errors(data, u, step, part, noise(o, self.seed, step, part, data.x0))
         return (errors * data.weight).mean(), {}
 
     def _errors(self, data: Batch, u: Tensor, step: int, part: range, drawn: Tensor) -> Tensor:
