@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 STAGES = ("autoencoder", "clip", "unet")
 SCRATCH = "scratch"
+BESIDE = ("upscaler", "preview")  # small networks of a model's, trained alone
 
 
 @Parameter(name="*")
@@ -94,6 +95,8 @@ def train(
     recipe_file.override(values, _joined(changes))
     if values.get("recipe", "") == SCRATCH:
         return _scratch(_plan(values, where, flags), flags)
+    if values.get("recipe", "") in BESIDE:
+        return _beside(values, where, flags)
     if flags.stages or flags.export:
         raise Failure("--stages and --export are for recipe 'scratch'; others write results by [output]", UNUSABLE)
     config = _resumed(flags.resume, values) if flags.resume else _config(values, where, flags)
@@ -206,6 +209,20 @@ def _find_rate(config: "Run") -> None:
     print(picture)
 
 
+def _beside(values: dict[str, Any], where: str, flags: TrainingFlags) -> None:
+    from ..train import enlarging
+    from ..train.recipe_file import filled
+    from .models import resolve
+
+    given = (("pictures", flags.pictures), ("run", flags.run), ("base", flags.base))
+    plan = filled(enlarging.Enlarging, values | {k: str(v) for k, v in given if v is not None}, where)
+    if not plan.pictures.is_file():
+        raise Failure(f"{plan.pictures}: no such file; `daguerre data build illustrations` makes it, or --pictures names another", UNUSABLE)
+    stop = time.time() + flags.minutes * 60
+    records = enlarging.train(plan, resolve(plan.base), stop, allow_changes=flags.allow_changes)
+    _follow(records, plan.loop.steps, plan.loop.log_every, quiet=flags.quiet)
+
+
 def _plan(values: dict[str, Any], where: str, flags: TrainingFlags) -> "Plan":
     from ..train.recipe_file import filled
     from ..train.tintype import Plan
@@ -225,7 +242,7 @@ def _scratch(plan: "Plan", flags: TrainingFlags) -> None:
     for name in flags.stages or ():
         require("stage", name, STAGES)
     if not plan.pictures.is_file():
-        raise Failure(f"{plan.pictures}: no such file; name the pictures with --pictures", UNUSABLE)
+        raise Failure(f"{plan.pictures}: no such file; `daguerre data build illustrations` makes it, or --pictures names another", UNUSABLE)
     wanted = tuple(name for name in STAGES if name in (flags.stages or STAGES))
     records = tintype.train(plan, wanted, flags.minutes, allow_changes=flags.allow_changes)
     total = sum(getattr(plan, stage).loop.steps for stage in wanted)
