@@ -24,7 +24,7 @@ def slug(prompt: str) -> str:
 
 def save_picture(picture: "Picture", wanted: Path) -> Path:
     """Writes the picture with its record; takes the first free of NAME.png, NAME-2.png, NAME-3.png ..."""
-    return _save(png.encode(picture.image, picture.record), wanted)
+    return save_bytes(png.encode(picture.image, picture.record), wanted)
 
 
 def save_grid(pictures: Sequence["Picture"], wanted: Path) -> Path:
@@ -34,10 +34,12 @@ def save_grid(pictures: Sequence["Picture"], wanted: Path) -> Path:
     grid = Image.new("RGB", (columns * width, ceil(len(pictures) / columns) * height), "white")
     for i, picture in enumerate(pictures):
         grid.paste(picture.image, (i % columns * width, i // columns * height))
-    return _save(png.encode(grid, pictures[0].record, is_whole=False), wanted)
+    return save_bytes(png.encode(grid, pictures[0].record, is_whole=False), wanted)
 
 
-def _save(data: bytes, wanted: Path) -> Path:
+def save_bytes(data: bytes, wanted: Path) -> Path:
+    """Writes a file whole, under the first free of such names."""
+
     def write(target: Path) -> None:
         target.write_bytes(data)
 

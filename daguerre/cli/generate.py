@@ -3,7 +3,7 @@
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
@@ -25,6 +25,7 @@ def generate(
     with_model: ModelFlags = BUILT_IN_MODEL,
     adapters: AdapterFlags = PLAIN,
     out: Path = Path("outputs"),
+    upscale: Literal[2, 4] | None = None,
     grid: Switch = False,
     preview: Switch = False,
     json_lines: Annotated[bool, Parameter(name="--json", negative="")] = False,
@@ -37,6 +38,8 @@ def generate(
         What to draw. (word:1.2) weighs a word more, [word] less; earlier words count more.
     out
         The folder for pictures, or the name of one picture.
+    upscale
+        Enlarge each picture 2 or 4 times by the built-in upscaler, which knows drawings.
     grid
         Also save all pictures in one.
     preview
@@ -46,6 +49,7 @@ def generate(
     """
     from ..adapters.adapted import adapted
     from ..generate.text_to_image import Picture, settled, text_to_image
+    from ..generate.upscale import load_upscaler, upscaled
     from .progress import Preview, Progress
 
     files = adapters.files()
@@ -55,12 +59,15 @@ def generate(
     request = settled(replace(plain.defaults, **fields))
     as_file = out.suffix.lower() == ".png"
     folder = out.parent if as_file else out
+    upscaler = load_upscaler() if upscale else None
     shown = Preview(plain, folder / "preview.png") if preview else None
     pictures: list[Picture] = []
     with adapted(plain, files) as (model, used), Progress(request.steps, request.count, quiet=json_lines) as progress:
         for event in text_to_image(model, request):
             if isinstance(event, Picture):
                 event = replace(event, record=replace(event.record, adapters=used))
+                if upscale and upscaler:
+                    event = upscaled(event, upscale, upscaler)
                 pictures.append(event)
                 path = save_picture(event, out if as_file else folder / f"{event.record.seed}-{slug(prompt)}.png")
                 progress.saved(path, event.seconds)

@@ -57,6 +57,7 @@ def reproduce(
     vae: Path | None = None,
     lora: Files = (),
     embedding: Files = (),
+    upscaler: Path | None = None,
     device: str | None = None,
     out: Path | None = None,
 ) -> None:
@@ -74,12 +75,15 @@ def reproduce(
         Where a LoRA is now, for each that there was; the weights are as recorded.
     embedding
         Where an embedding is now, for each that there was.
+    upscaler
+        Where the upscaler is now, if there was one that is not the built-in.
     device
         Where to draw; the kind of device that the record names by default.
     out
         Also save the new picture here.
     """
     from ..adapters.adapted import adapted
+    from ..generate.upscale import load_upscaler, upscaled
 
     then = _record(picture, png.read(picture)[0])
     if then.vae and vae is None:
@@ -99,6 +103,8 @@ def reproduce(
         print(f"another model: sha256 {then.model_sha256[:10]} then, {loaded.sha256[:10]} now")
     with adapted(loaded, files) as (whole, used):
         now = _draw(whole, then)
+    for enlarged in then.upscalers:
+        now = upscaled(now, enlarged.scale, load_upscaler(upscaler))
     now = replace(now, record=replace(now.record, adapters=used))
     if out:
         print(save_picture(now, out))

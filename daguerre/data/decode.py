@@ -30,6 +30,11 @@ def decode(data: bytes, background: str) -> Image.Image:
     return _finished(_opened(data), ground_color(background))
 
 
+def decode_transparent(data: bytes) -> Image.Image:
+    """The picture as `decode` gives it, but in mode RGBA where it is transparent; its color profile is kept."""
+    return _finished(_opened(data), None)
+
+
 def examine(data: bytes) -> tuple[int, int]:
     """What `probe` tells, of a picture that `decode` can decode; raises PictureError of any other."""
     image = _opened(data)
@@ -79,7 +84,7 @@ def _exif(image: Image.Image) -> Image.Exif:
         return image.getexif()  # parsed once and kept in the image
 
 
-def _finished(image: Image.Image, ground: tuple[int, ...]) -> Image.Image:
+def _finished(image: Image.Image, ground: tuple[int, ...] | None) -> Image.Image:
     with _told_as_damage():
         image.load()
         _exif(image)
@@ -88,6 +93,8 @@ def _finished(image: Image.Image, ground: tuple[int, ...]) -> Image.Image:
             image = _eight_bits(image)
         if image.has_transparency_data:
             rgba = image.convert("RGBA")
+            if ground is None:
+                return rgba
             return Image.alpha_composite(Image.new("RGBA", rgba.size, ground), rgba).convert("RGB")
         return image.convert("RGB")
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ..request import RequestError, TextToImage
-from .record import Record
+from .record import Record, UsedUpscaler
 
 NEGATIVE = "Negative prompt:"
 # A key has a longest length, so that reading a long line without colons takes no quadratic time.
@@ -68,6 +68,7 @@ def write(record: Record) -> str:
         "Lora hashes": _hashes(record, "lora", 10),
         "TI hashes": _hashes(record, "embedding", 12),
         "Emphasis": request.emphasis.capitalize() if request.emphasis != "original" else None,
+        **_postprocessing(record.upscalers),
         "Version": f"daguerre {record.versions.get('daguerre', 'unknown')}",
     }
     negative = [f"{NEGATIVE} {request.negative_prompt}"] if request.negative_prompt else []
@@ -111,6 +112,17 @@ def to_request(found: Mapping[str, str]) -> TextToImage:
             except ValueError as error:
                 raise RequestError(f"{key} is {found[key][:50]!r} in the picture; expected numbers") from error
     return TextToImage(**values)
+
+
+def add_upscaler(text: str | None, used: UsedUpscaler) -> str:
+    """The infotext of a picture, None where it had none, that was then enlarged."""
+    pairs = ", ".join(f"{key}: {_quote(str(value))}" for key, value in _postprocessing((used,)).items())
+    return f"{text}, {pairs}" if text else pairs
+
+
+def _postprocessing(used: tuple[UsedUpscaler, ...]) -> dict[str, Any]:
+    """The last one, in the words that other programs use."""
+    return {"Postprocess upscale by": used[-1].scale, "Postprocess upscaler": used[-1].name} if used else {}
 
 
 def _hashes(record: Record, kind: str, digits: int) -> str | None:

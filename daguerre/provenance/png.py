@@ -25,10 +25,15 @@ class PNGError(ValueError):
 
 def encode(picture: Image.Image, record: Record, *, is_whole: bool = True) -> bytes:
     """The bytes of a PNG of an RGB picture, with its infotext and, if the record is of all of it, the record."""
+    return encode_said(picture, infotext.write(record), record if is_whole else None)
+
+
+def encode_said(picture: Image.Image, said: str, record: Record | None = None) -> bytes:
+    """The bytes of a PNG with an infotext of any program and, where there is one, a record."""
     texts = PngInfo()
-    words = infotext.write(record).replace("\0", "")  # a PNG text ends at NUL; the record keeps it
+    words = said.replace("\0", "")  # a PNG text ends at NUL; the record keeps it
     texts.add_text(INFOTEXT, words.encode("utf-8", "replace").decode())  # Latin-1 where that does, else UTF-8
-    if is_whole:
+    if record:
         texts.add_itxt(RECORD, record.to_json())
     buffer = io.BytesIO()
     picture.save(buffer, "PNG", pnginfo=texts)

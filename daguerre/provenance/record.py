@@ -23,6 +23,7 @@ DECISIVE = {
     "prediction": "prediction",
     "vae_sha256": "VAE",
     "adapters": "LoRAs and embeddings",
+    "upscalers": "upscalers",
     "sampler": "sampler",
     "schedule": "schedule",
     "noise": "noise source",
@@ -64,6 +65,18 @@ class UsedAdapter:
 
 
 @dataclass(frozen=True, kw_only=True)
+class UsedUpscaler:
+    """A network that enlarged the picture when it was drawn."""
+
+    scale: int
+    name: str
+    sha256: str
+
+    def __str__(self) -> str:
+        return f"{self.scale}x by {self.name} ({self.sha256[:10]})"
+
+
+@dataclass(frozen=True, kw_only=True)
 class Record:
     """How one picture was made; what has a default here is the state of the running program."""
 
@@ -79,13 +92,14 @@ class Record:
     vae: str | None = None  # if it is not the model's own
     vae_sha256: str | None = None
     adapters: tuple[UsedAdapter, ...] = ()  # in the order of their attachment
+    upscalers: tuple[UsedUpscaler, ...] = ()  # in the order of their use
     device: str
     processor: str
     dtype: str
     threads: int
     noise: str = "cpu"  # where noise is drawn
     mode: str = "exact"  # one picture per forward pass
-    pixel_sha256: str
+    pixel_sha256: str  # as enlarged, if it was
     versions: Mapping[str, str] = field(default_factory=library_versions)
     python: str = field(default_factory=platform.python_version)
     created: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
@@ -108,7 +122,7 @@ class Record:
             raise RecordError(f"the record is not JSON: {error}") from error
         if not isinstance(values, dict):
             raise RecordError("the record is not a JSON object")
-        values = {"adapters": [], **values}  # unknown to records before there were any
+        values = {"adapters": [], "upscalers": [], **values}  # unknown to records before there were any
         types = {f.name: f.type for f in fields(cls)}
         if unknown := sorted(set(values) - set(types)):
             raise RecordError(f"the record's field {unknown[0]!r} is unknown to this version; update daguerre")
@@ -124,10 +138,14 @@ class Record:
             adapters = tuple(_adapter(used) for used in values["adapters"])
         except (TypeError, ValueError) as error:
             raise RecordError(f"the record's field 'adapters' is wrong: {error}") from error
-        for name in types.keys() - {"request", "versions", "adapters"}:
+        try:
+            upscalers = tuple(_upscaler(used) for used in values["upscalers"])
+        except (TypeError, ValueError) as error:
+            raise RecordError(f"the record's field 'upscalers' is wrong: {error}") from error
+        for name in types.keys() - {"request", "versions", "adapters", "upscalers"}:
             if not isinstance(values[name], types[name]) or isinstance(values[name], bool):  # type: ignore[arg-type]
                 raise RecordError(f"the record's field {name!r} is of the wrong type")
-        return cls(**{**values, "request": request, "adapters": adapters})
+        return cls(**{**values, "request": request, "adapters": adapters, "upscalers": upscalers})
 
 
 def _request(values: dict[str, Any]) -> TextToImage:
@@ -147,6 +165,13 @@ def _adapter(values: Any) -> UsedAdapter:
         raise ValueError("kind, name and sha256 are texts")
     if not all(type(number) in (int, float) and abs(number) < math.inf for number in numbers):
         raise ValueError("weight and text_weight are finite numbers")
+    return used
+
+
+def _upscaler(values: Any) -> UsedUpscaler:
+    used = UsedUpscaler(**values)
+    if type(used.scale) is not int or not all(isinstance(text, str) for text in (used.name, used.sha256)):
+        raise ValueError("scale is a whole number, name and sha256 are texts")
     return used
 
 

@@ -1,0 +1,76 @@
+"""`daguerre upscale`: pictures of any program, enlarged by a network that knows drawings."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from cyclopts import Parameter
+from PIL import Image
+
+from ..provenance import infotext, png
+from ..provenance.record import Record, UsedUpscaler, pixel_sha256
+from .exit import UNUSABLE, Failure
+from .files import save_bytes
+
+if TYPE_CHECKING:
+    from ..generate.upscale import Upscaler
+
+
+def upscale(
+    *pictures: Annotated[Path, Parameter(negative="")],
+    scale: Literal[2, 4] = 4,
+    out: Path = Path("outputs"),
+    upscaler: Path | None = None,
+) -> None:
+    """Enlarge pictures; what they say of their making is kept, and how they were enlarged is added.
+
+    Parameters
+    ----------
+    pictures
+        PNG, JPEG, WebP and other pictures; transparency is kept.
+    scale
+        How many times as large, along each side.
+    out
+        The folder for the results, which are PNGs.
+    upscaler
+        A network that `daguerre train` made, in place of the built-in one, which knows emoji and clip art.
+    """
+    from ..generate.upscale import load_upscaler
+
+    if not pictures:
+        raise Failure("name one picture or more", UNUSABLE)
+    network = load_upscaler(upscaler)
+    for path in pictures:
+        print(save_bytes(_enlarged(path, scale, network), out / f"{path.stem}-{scale}x.png"), flush=True)
+
+
+def _enlarged(path: Path, scale: int, upscaler: "Upscaler") -> bytes:
+    """The PNG of a file's picture, enlarged. Raises Failure that names the file."""
+    from ..data.decode import PictureError, decode_transparent
+    from ..data.found import file_bytes
+    from ..generate.upscale import upscale as enlarge
+    from ..request import RequestError
+
+    try:
+        image = decode_transparent(file_bytes(path))
+        large = enlarge(image, scale, upscaler.network)
+    except (PictureError, RequestError) as error:
+        raise Failure(f"{path}: {error}", UNUSABLE) from error
+    record, said = _said(path, image)
+    used = upscaler.used(scale)
+    return png.encode_said(large, infotext.add_upscaler(said, used), _after(record, used, large))
+
+
+def _said(path: Path, image: Image.Image) -> tuple[Record | None, str | None]:
+    """A picture's record, if its pixels are those that it tells of, and its infotext."""
+    try:
+        record, said = png.read(path)
+    except png.PNGError:  # another format, or texts that nobody can read
+        return None, None
+    return (record if record and record.pixel_sha256 == pixel_sha256(image) else None), said
+
+
+def _after(record: Record | None, used: UsedUpscaler, large: Image.Image) -> Record | None:
+    if record is None:
+        return None
+    return replace(record, upscalers=(*record.upscalers, used), pixel_sha256=pixel_sha256(large))
