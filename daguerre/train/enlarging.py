@@ -58,7 +58,8 @@ def train(plan: Enlarging, base: Path, stop: float, *, allow_changes: bool = Fal
     network = Enlarger(plan.network)
     nn.init.zeros_(network.conv_out.weight)  # the upscaler begins as the bicubic enlargement
     network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    recipe = (_upscaler if plan.recipe == "upscaler" else _preview)(plan, network, model.vae)
+    with torch.autocast(device.type, loop.DTYPES[plan.loop.precision], enabled=plan.loop.precision != "float32"):
+        recipe = (_upscaler if plan.recipe == "upscaler" else _preview)(plan, network, model.vae)
     identity = loop.deciding(plan.loop, plan.optimizer)
     identity |= {k: plain(getattr(plan, k)) for k in ("recipe", "size", "limit", "seed", "network", "damage")}
     identity |= {"base": model.sha256, "pictures": plan.pictures.stat().st_size}

@@ -176,7 +176,7 @@ def redrawn(vae: VAE, pictures: Pictures, scale: int, noise: float, cache: Path)
         places = range(int(part[0]), int(part[-1]) + 1)
         strength = noise * (part * math.sqrt(5) % 1)[:, None, None, None]  # even, and unlike any order of the table
         z = z + strength.to(device) * normal(0, "latents", 0, places, tuple(z.shape[1:])).to(device)
-        made.append(vae.decode(z).clamp(-1, 1).add(1).mul(127.5).round().byte().cpu())
+        made.append(vae.decode(z).float().clamp(-1, 1).add(1).mul(127.5).round().byte().cpu())
     soft = torch.cat(made)
     assert soft.shape[-1] == size // scale
     durable_write(cache, lambda target: save_file({"soft": soft}, target))
