@@ -20,6 +20,7 @@ COLORS = ("#b3261e", "#b25e00", "#6b6b00", "#2a7a1f", "#00707a", "#2456b8", "#6f
 PURPOSE = {
     "cli": "flags to requests, progress, exit codes",
     "train": "one loop, a recipe per network",
+    "evaluate": "figures with intervals, beside real ones",
     "generate": "each task one short function",
     "data": "pictures and captions to batches",
     "adapters": "LoRA and new words, attached from outside",

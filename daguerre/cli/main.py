@@ -12,6 +12,7 @@ app = App(name="daguerre", help="The whole of Stable Diffusion: type a prompt, g
 app.command("daguerre.cli.generate:generate", name="generate", help="Draw pictures from a prompt.")
 app.command("daguerre.cli.pictures:show", name="show", help="Print how a picture was made.")
 app.command("daguerre.cli.pictures:reproduce", name="reproduce", help="Draw a picture again, pixel for pixel.")
+app.command("daguerre.cli.upscale:upscale", name="upscale", help="Enlarge drawings 2 or 4 times.")
 app.command("daguerre.cli.train:train", name="train", help="Train a model, an adapter or a new word.")
 
 checkpoint = App(name="checkpoint", help="Look into model files and convert them.")
@@ -37,6 +38,10 @@ data = App(name="data", help="Check your pictures and build tables of pictures."
 data.command("daguerre.cli.data:check", name="check", help="Tell which pictures can be trained on, and why not.")
 data.command("daguerre.cli.data:build", name="build", help="Make a table of pictures from a free source.")
 app.command(data)
+
+evaluate = App(name="evaluate", help="Judge models: figures with intervals, and pictures that nobody picked.")
+evaluate.command("daguerre.cli.evaluate:tintype", name="tintype", help="Judge the built-in model, or one like it.")
+app.command(evaluate)
 
 
 def main() -> None:

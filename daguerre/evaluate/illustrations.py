@@ -1,0 +1,82 @@
+"""Real pictures as the measure: a table of illustrations, and what the judge sees in each."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from hashlib import file_digest
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from ..data.decode import PictureError, decode
+from ..data.parquet import ParquetTable, encoded
+from ..files.durable import durable_write
+from .drawings import to_tensor
+from .lite0 import Features, Network, seen_by
+
+COLUMNS = ("image", "caption", "label", "style_words", "family", "concept", "split")
+
+
+@dataclass(frozen=True)
+class Illustration:
+    """A row of the table."""
+
+    number: int  # of the row
+    caption: str
+    label: str
+    style: str  # the words that name it in captions
+    family: str  # pictures of one concept in one family share their outlines, in whatever style
+    concept: str  # "" for things that no other picture shows as well
+    split: str
+
+
+class Illustrations(Sequence[Illustration]):
+    """All rows of a Parquet file. Raises ValueError that names the file and what it lacks."""
+
+    def __init__(self, path: Path):
+        self.path, self.table = path, ParquetTable(path)
+        if missing := [name for name in COLUMNS if name not in self.table.columns]:
+            remedy = "`daguerre data build illustrations` makes one"
+            raise ValueError(f"{path} is no table of illustrations: it has no column {', '.join(missing)}; {remedy}")
+        self.items = [_row(number, row) for number, row in enumerate(self.table.rows(COLUMNS[1:]))]
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, index: Any) -> Any:
+        return self.items[index]
+
+    def picture(self, number: int) -> Tensor:
+        """The picture (3, H, W) of a row in [-1, 1], on white."""
+        try:
+            return to_tensor(decode(encoded(self.table.value(number, "image"), self.path.parent), "white"))
+        except PictureError as error:
+            raise ValueError(f"{self.path}: the picture of row {number} cannot be used: {error}") from error
+
+    def seen(self, network: Network, kept: Path, looked_at: Callable[[int], object] = lambda count: None) -> Features:
+        """Features of all pictures in their order, from the file `kept` if it is of this table; else it is made."""
+        with self.path.open("rb") as file:
+            digest = file_digest(file, "sha256").hexdigest()
+        try:
+            with safe_open(kept, "pt") as stored:
+                if stored.metadata() == {"table": digest}:
+                    return Features(stored.get_tensor("middle"), stored.get_tensor("top"))
+        except (OSError, SafetensorError):
+            pass  # there is none yet, or none that is whole
+
+        def pictures() -> Iterator[Tensor]:
+            for item in self.items:
+                yield self.picture(item.number)
+                looked_at(item.number + 1)
+
+        found = seen_by(network, pictures())
+        tensors = {name: value.contiguous() for name, value in found._asdict().items()}
+        durable_write(kept, lambda target: save_file(tensors, target, {"table": digest}))
+        return found
+
+
+def _row(number: int, row: dict[str, Any]) -> Illustration:
+    words = {name: str(row[name] or "") for name in COLUMNS[1:]}
+    return Illustration(number, style=words.pop("style_words"), **words)

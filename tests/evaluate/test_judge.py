@@ -1,0 +1,57 @@
+"""A perfect generator is at the ceiling, one that draws at random is at chance; siblings of a drawing do not help."""
+
+from dataclasses import replace
+
+import torch
+
+from daguerre.evaluate.judge import ConceptJudge, Described, StyleJudge
+from tests.evaluate.worlds import STYLES, features, illustrations
+
+REAL = illustrations()
+SEEN = features(REAL)
+DESCRIBED = Described(SEEN)
+VECTORS = DESCRIBED(SEEN)
+
+
+def first(ranks):
+    return sum(rank == 1 for rank in ranks) / len(ranks)
+
+
+def test_a_perfect_generator_is_as_good_as_real_pictures():
+    judge, drawn = ConceptJudge(VECTORS, REAL), DESCRIBED(features(REAL, seed=1))
+    for told in (judge.nearest, judge.probed):
+        ceiling = first(told(VECTORS, REAL))
+        assert ceiling > 0.5
+        assert abs(first(told(drawn, REAL)) - ceiling) < 0.1
+    styles = StyleJudge(VECTORS, REAL)
+    assert sum(a == b.style for a, b in zip(styles.told(drawn, REAL), REAL, strict=True)) / len(REAL) > 0.95
+
+
+def test_one_that_ignores_its_prompt_is_at_chance():
+    judge, order = ConceptJudge(VECTORS, REAL), torch.randperm(len(REAL), generator=torch.Generator().manual_seed(2))
+    drawn = DESCRIBED(features(REAL, seed=1))[order]
+    for told in (judge.nearest, judge.probed):
+        assert first(told(drawn, REAL)) < 0.12  # of 30 concepts
+    told = StyleJudge(VECTORS, REAL).told(drawn, REAL)
+    assert 0.1 < sum(a == b.style for a, b in zip(told, REAL, strict=True)) / len(REAL) < 0.4  # of 4 styles
+
+
+def test_a_drawing_in_another_style_of_its_family_does_not_help():
+    """What only the family's drawings have in common tells nothing, unless it is asked for."""
+    alone = [replace(item, concept=item.concept + item.family) for item in REAL]
+    own = features(alone, noise=0)
+    vectors = Described(own)(own)
+    judge = ConceptJudge(vectors, REAL)
+    twins = [item for item in REAL if item.family == "a"]
+    places = [item.number for item in twins]
+    assert first(judge.nearest(vectors[places], twins, family=True)) > 0.9
+    assert first(judge.nearest(vectors[places], twins)) < 0.2
+    assert first(judge.probed(vectors[places], twins)) < 0.2
+
+
+def test_concepts_of_one_family_cannot_be_judged():
+    only = [item for item in REAL if item.family == "a" or item.concept != "C3"]
+    judge = ConceptJudge(VECTORS[[item.number for item in only]], only)
+    assert not judge.judged(REAL[12])
+    assert judge.judged(REAL[16])
+    assert len(STYLES) == 4
