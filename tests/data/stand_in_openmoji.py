@@ -4,6 +4,7 @@ import hashlib
 import io
 import json
 import tarfile
+from gzip import GzipFile
 
 from daguerre.data.packages import Package
 
@@ -24,7 +25,7 @@ def write_package(folder):
     """Writes openmoji-0.0.1.tgz into a folder and says what it is."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "openmoji-0.0.1.tgz"
-    with tarfile.open(path, "w:gz") as archive:
+    with GzipFile(path, "wb", mtime=0) as file, tarfile.open(fileobj=file, mode="w") as archive:  # alike at all times
 
         def add(name, text):
             member = tarfile.TarInfo(f"package/{name}")
