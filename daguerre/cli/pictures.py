@@ -45,7 +45,7 @@ def show(picture: Path, /, *, json_lines: Annotated[bool, Parameter(name="--json
         for name, value in json.loads(record.to_json()).items():
             if name != "request":
                 shown = ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else value
-                shown = ", ".join(map(str, record.adapters)) if name == "adapters" else shown
+                shown = ", ".join(map(str, getattr(record, name))) if name in ("adapters", "upscalers") else shown
                 print(f"{name:14} {shown}")
 
 

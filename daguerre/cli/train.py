@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 STAGES = ("autoencoder", "clip", "unet")
 SCRATCH = "scratch"
+REMEDY = "`daguerre data build illustrations` makes it, or --pictures names another"
 BESIDE = ("upscaler", "preview")  # small networks of a model's, trained alone
 
 
@@ -217,7 +218,7 @@ def _beside(values: dict[str, Any], where: str, flags: TrainingFlags) -> None:
     given = (("pictures", flags.pictures), ("run", flags.run), ("base", flags.base))
     plan = filled(enlarging.Enlarging, values | {k: str(v) for k, v in given if v is not None}, where)
     if not plan.pictures.is_file():
-        raise Failure(f"{plan.pictures}: no such file; `daguerre data build illustrations` makes it, or --pictures names another", UNUSABLE)
+        raise Failure(f"{plan.pictures}: no such file; {REMEDY}", UNUSABLE)
     stop = time.time() + flags.minutes * 60
     records = enlarging.train(plan, resolve(plan.base), stop, allow_changes=flags.allow_changes)
     _follow(records, plan.loop.steps, plan.loop.log_every, quiet=flags.quiet)
@@ -242,7 +243,7 @@ def _scratch(plan: "Plan", flags: TrainingFlags) -> None:
     for name in flags.stages or ():
         require("stage", name, STAGES)
     if not plan.pictures.is_file():
-        raise Failure(f"{plan.pictures}: no such file; `daguerre data build illustrations` makes it, or --pictures names another", UNUSABLE)
+        raise Failure(f"{plan.pictures}: no such file; {REMEDY}", UNUSABLE)
     wanted = tuple(name for name in STAGES if name in (flags.stages or STAGES))
     records = tintype.train(plan, wanted, flags.minutes, allow_changes=flags.allow_changes)
     total = sum(getattr(plan, stage).loop.steps for stage in wanted)

@@ -56,7 +56,8 @@ def train(plan: Enlarging, base: Path, stop: float, *, allow_changes: bool = Fal
     model = load_model(base, device=plan.device, dtype="float32")
     torch.manual_seed(plan.seed)
     network = Enlarger(plan.network)
-    nn.init.zeros_(network.conv_out.weight)  # the upscaler begins as the bicubic enlargement
+    for parameter in network.conv_out.parameters():
+        nn.init.zeros_(parameter)  # so that the upscaler begins as the bicubic enlargement
     network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     with torch.autocast(device.type, loop.DTYPES[plan.loop.precision], enabled=plan.loop.precision != "float32"):
         recipe = (_upscaler if plan.recipe == "upscaler" else _preview)(plan, network, model.vae)

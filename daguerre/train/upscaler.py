@@ -79,7 +79,7 @@ class UpscalerRecipe:
         """A part of a picture: soft, by the VAE or a filter, and sharp."""
         d, scale = self.damage, self.trained.config.scale
         soft, far, blur = torch.rand(3, generator=rng).tolist()
-        times = 2 if soft >= d.redrawn and far < d.far else 1
+        times = 2 if soft >= d.redrawn and far < d.far and 2 * d.crop <= self.soft.shape[-1] else 1
         side = d.crop * times
         y, x = torch.randint(self.soft.shape[-1] - side + 1, (2,), generator=rng).tolist()
         high = _cut(self.sharp[number], y * scale, x * scale, side * scale)
