@@ -88,7 +88,7 @@ def build(
     from ..data.illustrations.build import Wanted
     from ..data.illustrations.build import build as illustrations
 
-    folder, wanted = out or Path("datasets") / name, Wanted(size, style, workers)
+    folder, wanted = out or Path("datasets") / name, Wanted(size=size, keys=style, workers=workers)
     if name == "openmoji" and wanted != Wanted():
         raise Failure("--size, --style and --workers are for illustrations, not for openmoji", UNUSABLE)
     steps = openmoji.build(folder) if name == "openmoji" else illustrations(folder, wanted)

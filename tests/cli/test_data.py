@@ -1,6 +1,7 @@
 """`daguerre data`, in this process."""
 
 import json
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -8,8 +9,10 @@ import pytest
 from daguerre.cli import main
 from daguerre.cli.main import app
 from daguerre.data import openmoji
+from daguerre.data.illustrations import build as illustrations
 from tests.data.encoded import encoded
 from tests.data.layouts import picture, write_folder
+from tests.data.stand_in_illustrations import stand_in
 from tests.data.stand_in_openmoji import write_package
 
 
@@ -104,6 +107,24 @@ def test_building(data, monkeypatch, tmp_path):
     code, out, _ = data("check", tmp_path / "out", "--size", "128")
     assert code == 0
     assert "4 pictures can be used, 0 cannot" in out
+
+
+def test_building_illustrations(data, monkeypatch, tmp_path):
+    wanted = stand_in(tmp_path)
+    monkeypatch.setattr(illustrations, "Wanted", partial(replace, wanted))
+    code, out, _ = data("build", "illustrations", "--out", tmp_path, "--size", "64", "--style", "fxemoji")
+    assert (code, out) == (0, f"{tmp_path}/illustrations-64-fxemoji.parquet\n")
+    code, out, _ = data("check", tmp_path / "illustrations-64-fxemoji.parquet", "--size", "64")
+    assert (code, "4 pictures can be used, 0 cannot" in out) == (0, True)
+
+
+def test_building_a_style_that_is_none(data, tmp_path):
+    code, out, err = data("build", "illustrations", "--out", tmp_path, "--style", "cubism")
+    assert (code, out) == (2, "")
+    assert "'cubism' is no style of the illustrations; there are noto, noto_v1" in err
+    code, _, err = data("build", "openmoji", "--out", tmp_path, "--size", "64")
+    assert code == 2
+    assert "--size, --style and --workers are for illustrations" in err
 
 
 def test_building_what_is_unknown(data):

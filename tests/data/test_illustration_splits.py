@@ -3,6 +3,7 @@ import hashlib
 import pytest
 
 from daguerre.data.illustrations.fxemoji import labels
+from daguerre.data.illustrations.italian import labels as italian_labels
 from daguerre.data.illustrations.naming import slug
 from daguerre.data.illustrations.sets import LICENSES, STYLES
 from daguerre.data.illustrations.splits import CONCEPTS, PAIRS, says_held_out, split_of, strictest
@@ -68,6 +69,12 @@ def test_each_set_has_its_pinned_package_and_license():
 def test_labels_of_glued_names():
     told = labels()
     assert told["bunnyside"] == "rabbit"
+    assert all(told.values())
+
+
+def test_labels_of_italian_titles():
+    told = italian_labels()
+    assert told["al bar"] == "person at the bar"
     assert all(told.values())
 
 

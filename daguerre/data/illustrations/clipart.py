@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from .italian import labels as italian_labels
 from .naming import Entry
 from .sets import Style
 
@@ -23,7 +24,9 @@ COLLECTION = re.compile(
     r"clip ?arts?\b|\bsvg\b|https?:|untitled|example|^(?:etiquette|boating rules|(?:lemon|flat)\b.*theme)|\d{3}",
     re.IGNORECASE,
 )  # titles of a whole series, which say nothing of the picture
-NO_KEYWORD = re.compile(r"hash\b.*|unsorted|.*(?:_icon|theme|rollandin|clip ?art)|icons?|.*[@/:].*", re.IGNORECASE)
+NO_KEYWORD = re.compile(
+    r"hash\b.*|unsorted|symbol|.*(?:_icon|theme|rollandin|clip ?art)|icons?|.*[@/:].*", re.IGNORECASE
+)
 UNWANTED = re.compile(r"\b(?:strippers?|nude|naked|logos?|flags?|guns?|rifles?|nazi|swastika)\b", re.IGNORECASE)
 BLACK_AND_WHITE = re.compile(r"\b(?:b ?and ?w|bw|black and white)\b")
 SHARED = 6  # so many files of one title: it is the series' title
@@ -48,6 +51,7 @@ def clip_art(style: Style, path: Path, italian: Mapping[str, str]) -> list[Entry
     another form than expected.
     """
     files = [file for file in _files(path) if not str(file.path.parent).startswith(LEFT_OUT)]
+    italian = {**italian, **italian_labels()}
     titles = Counter(file.title for file in files)
     found = []
     for file in files:
