@@ -111,7 +111,8 @@ def _latents(vae: VAE, pictures: Pictures, cache: Path) -> Tensor:
     if not cache.exists():
         device = vae.quant.weight.device
         made = [
-            vae.encode(pictures.batch(part).to(device)).cpu() for part in torch.split(torch.arange(len(pictures)), 16)
+            vae.encode(pictures.batch(part).to(device)).float().cpu()
+            for part in torch.split(torch.arange(len(pictures)), 16)
         ]
         durable_write(cache, lambda target: save_file({"latents": torch.cat(made)}, target))
     return load_file(cache)["latents"]
