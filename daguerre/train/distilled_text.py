@@ -4,7 +4,6 @@ Distillation of similarities follows arXiv:1904.05068 (relations) and arXiv:2004
 Shape suffixes: B batch, W width of the teacher's vectors.
 """
 
-import hashlib
 import json
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -53,11 +52,10 @@ class Lexicon:
     means: Tensor  # (N,) places of meanings
     vectors: Tensor  # (M, W), float16, unit length
     kinds: Tensor  # (N, K), 0 or 1; -1: nothing is known
-    sha256: str  # of all texts and meanings
 
 
 def lexicon(book: Phrasebook, encode: Encode, cache: Path, context: int = 77) -> Lexicon:
-    """The phrasebook in numbers. The teacher's vectors are kept in `cache`, and made again for another book."""
+    """The phrasebook in numbers. What the teacher says is kept in `cache`: each phrase is asked about once."""
     groups, texts = dict[str, range](), list[Text]()
     for key, said in book.items():
         groups[key] = range(len(texts), len(texts) + len(said))
@@ -70,9 +68,8 @@ def lexicon(book: Phrasebook, encode: Encode, cache: Path, context: int = 77) ->
     kinds[[i for i, _ in told], [kind for _, kind in told]] = 1
     tokenizer = Tokenizer()
     ids = [np.array([START, *tokenizer.encode(t.said)[: context - 2], END], np.uint16) for t in texts]
-    digest = hashlib.sha256("\n".join(f"{t.said}\t{t.means}\t{t.kinds}" for t in texts).encode()).hexdigest()
     vectors = _vectors(list(place), encode, cache)
-    return Lexicon(groups, ids, torch.tensor([place[t.means] for t in texts]), vectors, kinds, digest)
+    return Lexicon(groups, ids, torch.tensor([place[t.means] for t in texts]), vectors, kinds)
 
 
 def _vectors(phrases: Sequence[str], encode: Encode, cache: Path) -> Tensor:

@@ -12,7 +12,7 @@ from typing import Any
 from ..data.colors import COLORS, PAINTS
 from ..data.layout import RELATIONS
 from ..data.parquet import ParquetTable
-from ..data.phrases import phrases, with_article
+from ..data.phrases import with_article
 from ..data.wording import SceneWords, caption
 
 SCENES, TEMPLATED = 8000, 6000  # sentences
@@ -75,7 +75,8 @@ def phrasebook(rows: Sequence[Mapping[str, Any]], names: Path | None, words: Seq
     rng = Random(seed)
     styles = sorted({str(row["style_words"]) for row in rows if row["style_words"]})
     things = sorted({str(row["label"]) for row in rows if ":" not in str(row["label"])})
-    said = {text: None for row in rows for text in {row["caption"]: 0, phrases(row)[3]: 0}}
+    whole = [(str(row["caption"]), f", {row['style_words']}") for row in rows]
+    said = dict.fromkeys(text for own, style in whole for text in (own, own.removesuffix(style)))
     tags = sorted({str(t) for row in rows for t in row.get("tags") or []})
     book = {
         "captions": [Text(s, s) for s in [*said, *tags]],

@@ -10,6 +10,7 @@ ROWS = [
     {"caption": "a red apple, 3d render", "label": "red apple", "style_words": "3d render", "tags": ["fruit"]},
     {"caption": "a cat, flat modern", "label": "cat", "style_words": "flat modern", "tags": None},
     {"caption": "a dog, flat modern", "label": "dog", "style_words": "flat modern", "tags": ["pet", "hound"]},
+    {"caption": "a photo: sea", "label": "photo: sea", "style_words": None, "tags": []},
 ]
 NAMES = [
     {"concept": "1F431", "locale": "en", "label": "cat", "tags": ["pet", "face"]},
@@ -43,7 +44,7 @@ def test_captions_keywords_and_words_mean_themselves(names):
     book = phrasebook(ROWS, names, ["puppy", "vessel"], 0)
     assert [text.said for text in book["captions"]] == [
         "a red apple, 3d render", "a red apple", "a cat, flat modern", "a cat", "a dog, flat modern", "a dog",
-        "fruit", "hound", "pet",
+        "a photo: sea", "fruit", "hound", "pet",
     ]  # fmt: skip
     assert [text.said for text in book["words"][:2]] == ["puppy", "vessel"]
     assert len(book["words"]) == 2 + TEMPLATED
