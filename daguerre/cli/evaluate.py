@@ -49,8 +49,9 @@ def tintype(
     """
     from ..evaluate.bench import Bench, Plan
     from ..evaluate.lite0 import load_lite0
-    from ..evaluate.measures import Sheet, measured
+    from ..evaluate.measures import measured
     from ..evaluate.report import write
+    from ..evaluate.sheets import Sheet
     from ..evaluate.suite import QUICK, Amounts, read_taught
     from .models import find
 

@@ -1,9 +1,10 @@
 """What every measurement needs: the model's pictures, the real ones, and what the judge sees in both."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from PIL import Image
@@ -12,11 +13,12 @@ from torch import Tensor
 from ..families.model import Model
 from ..files.durable import durable_write
 from .drawings import Asked, Drawings, through_autoencoder, to_tensor
-from .illustrations import Illustration, Illustrations
+from .illustrations import Illustration, Illustrations, kept_features
 from .judge import ConceptJudge, Described, StyleJudge
 from .lite0 import Network, seen_by
 from .suite import FULL, Amounts, Group, Taught, everything, groups
 
+Item = TypeVar("Item")
 Tell = Callable[[str, int, int], object]  # what is done, how many of it, of how many
 
 
@@ -36,8 +38,8 @@ class Bench:
 
     def __init__(self, model: Model, plan: Plan, network: Network, tell: Tell = lambda what, done, total: None):
         self.model, self.plan, self.network, self.tell = model, plan, network, tell
-        self.kept = plan.out / "pictures"
-        self.drawings = Drawings(model, self.kept, plan.steps)
+        self.folder = plan.out / "pictures"
+        self.drawings = Drawings(model, self.folder, plan.steps)
         self.real = Illustrations(plan.pictures)
         total = len(self.real)
         self.features = self.real.seen(
@@ -57,10 +59,19 @@ class Bench:
         """The model's pictures."""
         return list(self._told(f"drawing {what}", self.drawings.draw(asked), len(asked)))
 
+    def counted(self, what: str, items: Sequence[Item]) -> Iterator[Item]:
+        """Items one by one, told as progress."""
+        return self._told(what, iter(items), len(items))
+
     def top(self, pictures: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """Vectors (N, 1440) for judges and plain features (N, 1280) of pictures (3, H, W) in [-1, 1]."""
         features = seen_by(self.network, pictures)
         return self.described(features), features.top
+
+    def kept(self, name: str, pictures: Iterable[Tensor]) -> Tensor:
+        """Vectors (N, 1440) of pictures that depend on the table alone; looked at only once."""
+        path = self.plan.out / f"{name}.safetensors"
+        return self.described(kept_features(path, self.real.sha256, lambda: seen_by(self.network, pictures)))
 
     def brought_back(self, what: str, items: Sequence[Illustration]) -> list[Tensor]:
         """Real pictures through the model's autoencoder, rounded to 8 bits."""
@@ -69,7 +80,7 @@ class Bench:
 
     def _brought_back(self, item: Illustration) -> Image.Image:
         picture = self.real.picture(item.number)
-        path = self.kept / f"autoencoded-{sha256(self.model.sha256.encode() + _bytes(picture)).hexdigest()[:20]}.png"
+        path = self.folder / f"autoencoded-{sha256(self.model.sha256.encode() + _bytes(picture)).hexdigest()[:20]}.png"
         try:
             with Image.open(path, formats=["PNG"]) as stored:
                 return stored.convert("RGB")
@@ -78,9 +89,9 @@ class Bench:
             durable_write(path, lambda target: image.save(target, "PNG"))
             return image
 
-    def _told(self, what: str, made: Iterator[Image.Image], total: int) -> Iterator[Image.Image]:
-        for done, image in enumerate(made):
-            yield image
+    def _told(self, what: str, made: Iterator[Item], total: int) -> Iterator[Item]:
+        for done, item in enumerate(made):
+            yield item
             self.tell(what, done + 1, total)
 
 

@@ -44,17 +44,17 @@ class Crowd:
 
     def __init__(self, features: Tensor):
         x = features.double()
-        self.mean, covariance = x.mean(dim=0), x.T.cov()
-        values, vectors = torch.linalg.eigh(covariance)
-        self.root = vectors * values.clamp_min(0).sqrt() @ vectors.T
-        self.total = float(covariance.trace())
+        self.mean = x.mean(dim=0)
+        # A root of the covariance: root.T @ root, of no more rows than there are pictures or features.
+        self.root = torch.linalg.qr((x - self.mean) / (len(x) - 1) ** 0.5, mode="r").R
+        self.total = float(self.root.square().sum())
 
     def distance(self, features: Tensor) -> float:
         """Squared Frechet distance of features (N, D), N at least 2, to this crowd; smaller samples look farther."""
         x = features.double()
         centered = (x - x.mean(dim=0)) / (len(x) - 1) ** 0.5
         # The trace of the root of both covariances' product is the sum of these singular values.
-        shared = float(torch.linalg.svdvals(centered @ self.root).sum())
+        shared = float(torch.linalg.svdvals(centered @ self.root.T).sum())
         gap = float((x.mean(dim=0) - self.mean).square().sum())
         return gap + float(centered.square().sum()) + self.total - 2 * shared
 

@@ -45,7 +45,7 @@ def share(right: Sequence[bool]) -> Estimate:
     n = _counted(right)
     p, whole = sum(right) / n, 1 + Z * Z / n
     middle, half = (p + Z * Z / (2 * n)) / whole, Z * sqrt(p * (1 - p) / n + Z * Z / (4 * n * n)) / whole
-    return Estimate(p, max(0.0, middle - half), min(1.0, middle + half), n)
+    return Estimate(p, min(p, max(0.0, middle - half)), max(p, min(1.0, middle + half)), n)
 
 
 def mean(values: Sequence[float], seed: int = 0) -> Estimate:
@@ -89,5 +89,5 @@ def _again(n: int, seed: int) -> np.ndarray[tuple[int, int], np.dtype[np.int64]]
 
 
 def _percentiles(drawn: np.ndarray[tuple[int], np.dtype[np.float64]]) -> tuple[float, float]:
-    low, high = np.percentile(drawn, [2.5, 97.5])
-    return float(low), float(high)
+    low, high = np.percentile(drawn, [2.5, 97.5]).tolist()
+    return low, high

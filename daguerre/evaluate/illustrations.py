@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from hashlib import file_digest
 from pathlib import Path
 from typing import Any
@@ -57,24 +58,33 @@ class Illustrations(Sequence[Illustration]):
 
     def seen(self, network: Network, kept: Path, looked_at: Callable[[int], object] = lambda count: None) -> Features:
         """Features of all pictures in their order, from the file `kept` if it is of this table; else it is made."""
-        with self.path.open("rb") as file:
-            digest = file_digest(file, "sha256").hexdigest()
-        try:
-            with safe_open(kept, "pt") as stored:
-                if stored.metadata() == {"table": digest}:
-                    return Features(stored.get_tensor("middle"), stored.get_tensor("top"))
-        except (OSError, SafetensorError):
-            pass  # there is none yet, or none that is whole
 
         def pictures() -> Iterator[Tensor]:
             for item in self.items:
                 yield self.picture(item.number)
                 looked_at(item.number + 1)
 
-        found = seen_by(network, pictures())
-        tensors = {name: value.contiguous() for name, value in found._asdict().items()}
-        durable_write(kept, lambda target: save_file(tensors, target, {"table": digest}))
-        return found
+        return kept_features(kept, self.sha256, lambda: seen_by(network, pictures()))
+
+    @cached_property
+    def sha256(self) -> str:
+        """Of the file."""
+        with self.path.open("rb") as file:
+            return file_digest(file, "sha256").hexdigest()
+
+
+def kept_features(path: Path, key: str, make: Callable[[], Features]) -> Features:
+    """The features in a file if it was written under this key; else they are made and written."""
+    try:
+        with safe_open(path, "pt") as stored:
+            if stored.metadata() == {"of": key}:
+                return Features(stored.get_tensor("middle"), stored.get_tensor("top"))
+    except (OSError, SafetensorError):
+        pass  # there is none yet, or none that is whole
+    found = make()
+    tensors = {name: value.contiguous() for name, value in found._asdict().items()}
+    durable_write(path, lambda target: save_file(tensors, target, {"of": key}))
+    return found
 
 
 def _row(number: int, row: dict[str, Any]) -> Illustration:

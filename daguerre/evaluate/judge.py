@@ -105,13 +105,16 @@ def fold(*group: str) -> int:
 
 def fit(vectors: Tensor, labels: Tensor, classes: int, ridge: float) -> Tensor:
     """Linear probe (D + 1, classes) by least squares on one-hot labels, all classes weighing alike."""
-    weights = 1 / labels.bincount(minlength=classes).clamp_min(1).double()[labels]
-    x = torch.cat([vectors.double(), torch.ones(len(vectors), 1, dtype=torch.float64)], dim=1)
-    weighted = (x * weights[:, None]).T
-    gram = weighted @ x / weights.sum()
-    gram.diagonal()[:-1] += ridge / x.shape[1]
-    probe: Tensor = torch.linalg.solve(gram, weighted @ F.one_hot(labels, classes).double() / weights.sum())
-    return probe.float()
+    weights = 1 / labels.bincount(minlength=classes).clamp_min(1).double()[labels, None]
+    weights /= weights.sum()
+    x, y = vectors.double(), F.one_hot(labels, classes).double()
+    middle, common = (weights * x).sum(dim=0), (weights * y).sum(dim=0)
+    x, y = weights.sqrt() * (x - middle), weights.sqrt() * (y - common)
+    fewer = len(x) < x.shape[1]  # examples than features: the dual form is the smaller one
+    gram = x @ x.T if fewer else x.T @ x
+    gram.diagonal().add_(ridge / vectors.shape[1])
+    slopes: Tensor = x.T @ torch.linalg.solve(gram, y) if fewer else torch.linalg.solve(gram, x.T @ y)
+    return torch.cat([slopes, (common - middle @ slopes)[None]]).float()
 
 
 def score(probe: Tensor, vectors: Tensor) -> Tensor:

@@ -14,22 +14,13 @@ from .distances import COMMON, Crowd, Near, nearest, spread, threshold
 from .drawings import Asked, to_tensor
 from .figures import Figure, mean, ratio, share
 from .illustrations import Illustration
-from .sheets import Cell
+from .scenes import composed
+from .sheets import Cell, Sheet
 from .suite import Group, free_prompts, shuffled
 
 SHOWN = 48  # pictures of a group in the report
 PAIRS = 12  # closest pairs
 FEW_STEPS = 4
-
-
-@dataclass(frozen=True)
-class Sheet:
-    """Pictures for the report."""
-
-    name: str  # of its file
-    title: str
-    says: str
-    cells: tuple[Cell, ...]
 
 
 @dataclass(frozen=True)
@@ -216,5 +207,6 @@ def measured(bench: Bench) -> Iterator[Figure | Sheet]:
         yield from accuracy(bench, one)
     yield from likeness(bench, drawn)
     yield from diversity(bench, drawn[0].group)
+    yield from composed(bench)
     yield from free(bench)
     yield from speed(bench)

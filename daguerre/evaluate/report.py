@@ -13,8 +13,7 @@ from PIL import Image
 
 from ..files.durable import durable_write
 from .figures import Estimate, Figure
-from .measures import Sheet
-from .sheets import SIDE, sheet
+from .sheets import SIDE, Sheet, sheet
 
 COLUMNS = 10
 WEBP = 82  # quality of the pictures inside the page

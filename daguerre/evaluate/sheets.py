@@ -2,6 +2,7 @@
 
 import textwrap
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from PIL import Image, ImageDraw, ImageFont
@@ -13,6 +14,16 @@ FONT, LEADING = 11, 13  # pixels
 class Cell(NamedTuple):
     image: Image.Image
     caption: str
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """Pictures for the report."""
+
+    name: str  # of its file
+    title: str
+    says: str
+    cells: tuple[Cell, ...]
 
 
 def sheet(cells: Sequence[Cell], columns: int) -> Image.Image:

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import torch
 
-from daguerre.evaluate.judge import ConceptJudge, Described, StyleJudge
+from daguerre.evaluate.judge import ConceptJudge, Described, StyleJudge, fit, score
 from tests.evaluate.worlds import STYLES, features, illustrations
 
 REAL = illustrations()
@@ -55,3 +55,13 @@ def test_concepts_of_one_family_cannot_be_judged():
     assert not judge.judged(REAL[12])
     assert judge.judged(REAL[16])
     assert len(STYLES) == 4
+
+
+def test_both_ways_to_fit_a_probe_are_one():
+    """With fewer examples than features the dual form is solved; features of zeros do not change the answer."""
+    random = torch.Generator().manual_seed(0)
+    vectors, labels = torch.randn(40, 30, generator=random), torch.arange(40) % 3
+    wide = torch.cat([vectors, torch.zeros(40, 30)], dim=1)
+    primal, dual = fit(vectors, labels, 3, 0.3), fit(wide, labels, 3, 0.6)
+    torch.testing.assert_close(primal, torch.cat([dual[:30], dual[-1:]]), atol=1e-5, rtol=1e-4)
+    assert (score(primal, vectors).argmax(dim=1) == labels).float().mean() > 0.8
