@@ -34,7 +34,7 @@ from draw_tintype_grid import TAUGHT
 import daguerre
 from daguerre.cli.models import BUILT_IN, resolve
 from daguerre.train.contact_sheet import to_tensor
-from daguerre.train.tintype import STYLES
+from daguerre.train.illustrations import Lessons
 
 OTHER = 1000  # added to a seed makes another one
 REFERENCE = "teacher, 25 steps"
@@ -49,7 +49,7 @@ class Drawn(NamedTuple):
 
 def prompts() -> list[str]:
     things = [prompt.split(",")[0].strip() for line in TAUGHT.split("\n") for prompt in line.split("|") if line]
-    return [f"{thing}, {style}" for style in STYLES for thing in things]
+    return [f"{thing}, {style}" for style in Lessons().styles[:3] for thing in things]
 
 
 def efficientnet() -> Features:

@@ -13,31 +13,34 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from ..checkpoints.identify import Description
 from ..checkpoints.writer import write_ldm
-from ..data.phrases import pick
 from ..data.pictures import Pictures, load_parquet
-from ..diffusion.denoiser import Cond
 from ..families.catalog import FAMILIES
+from ..families.loading import load_model
 from ..families.model import Model
+from ..files.durable import durable_write
 from ..generate.text_to_image import Picture, text_to_image
 from ..models.clip import CLIPText, CLIPTextConfig
 from ..models.unet import UNet, UNetConfig
 from ..models.vae import VAE, VAEConfig
 from ..runtime.device import pick_device
-from ..text.tokenizer import END, START, Tokenizer
 from . import checkpoint, loop
 from .autoencoder import AutoencoderRecipe
 from .autoencoder import Objective as AutoencoderObjective
-from .batch import Batch
 from .config import Loop, Objective, Optimizer
 from .contact_sheet import contact_sheet, to_tensor
 from .contrastive import ContrastiveRecipe, Towers
 from .denoising import DenoisingRecipe
+from .distilled_text import distillation, lexicon, text_of
+from .illustrations import Illustrations, Lessons, Source, latents, tokenize
+from .minilm import MINILM, fetched_minilm, load_minilm
 from .objective import DenoisingObjective
-from .randomness import generator
+from .phrasebook import phrasebook
+from .recipe_file import plain
 from .vision import CLIPVision, CLIPVisionConfig
 
 log = logging.getLogger(__name__)
@@ -84,16 +87,8 @@ UNET = Pace(
     loop=Loop(steps=8600, batch=16, ema=0.9985, save_every=500, sample_every=500),
     optimizer=Optimizer(learning_rate=6e-4, warmup=100, decay=3600),
 )
-ADVERSARY, PLAIN = AutoencoderObjective(), Objective()
+ADVERSARY, PLAIN, LESSONS = AutoencoderObjective(), Objective(), Lessons()
 COLUMNS = ("caption", "label", "style_words", "subgroup")
-STYLES = ("3d render", "glossy gradient", "flat modern")  # of one family, whose outlines agree
-# The parts of the emoji table whose drawings are single things; of their names those of one word, and these.
-SUBGROUPS = ("animal-", "plant-", "food-", "drink", "transport-", "sky-weather", "sport", "musical-instrument")
-TWO_WORDS = (
-    "red apple", "green apple", "red heart", "blue heart", "green heart", "yellow heart", "cat face", "dog face",
-    "cow face", "pig face", "rabbit face", "tiger face", "lady beetle", "fire engine", "birthday cake",
-    "ice cream", "hot beverage", "soccer ball", "spouting whale", "tropical fish",
-)  # fmt: skip
 PREVIEW = (
     "a red apple", "a cat face", "a penguin", "a rocket", "a sunflower", "a hamburger", "a fire engine", "a guitar",
     "a red heart", "a crab", "a sun", "a strawberry",
@@ -113,6 +108,11 @@ class Plan:
     clip: Pace = CLIP
     unet: Pace = UNET
     objective: Objective = PLAIN
+    lessons: Lessons = LESSONS
+    names: Path | None = None  # Parquet of names in other languages: concept, locale, label, tags
+    teacher: Path | None = None  # folder for the package of MiniLM, which then teaches what words mean
+    towers: Path | None = None  # averaged weights of an earlier stage "clip", as which this one begins
+    start: Path | None = None  # a model file whose U-Net this one begins as
     dropout: float = 0.1  # share of captions emptied, for guidance (arXiv:2207.12598)
     architecture: Architecture = TINTYPE
 
@@ -130,11 +130,23 @@ def train(
             return
         torch.manual_seed(plan.seed)
         recipe, pace = RECIPES[stage](plan)
-        settings = loop.deciding(pace.loop, pace.optimizer)
-        known = {**settings, "seed": plan.seed, "pictures": _sha256(plan.pictures)}
-        work = loop.Stage(loop=pace.loop, optimizer=pace.optimizer, identity=known, allow_changes=allow_changes)
+        identity = {**loop.deciding(pace.loop, pace.optimizer), **_identity(plan, stage)}
+        work = loop.Stage(loop=pace.loop, optimizer=pace.optimizer, identity=identity, allow_changes=allow_changes)
         for record in loop.train(recipe, work, plan.run / stage, stop):
             yield {"stage": stage, "steps": pace.loop.steps, **record}
+
+
+def _identity(plan: Plan, stage: str) -> dict[str, Any]:
+    """What else decides the weights of a stage."""
+    known = {"seed": plan.seed, "pictures": _sha256(plan.pictures)}
+    if stage == "clip" and (plan.teacher or plan.towers):
+        files = {name: path and _sha256(path) for name, path in (("names", plan.names), ("towers", plan.towers))}
+        return {**known, **files, "teacher": plan.teacher and MINILM.sha256}
+    if stage != "unet":
+        return known
+    files = {name: path and _sha256(path) for name, path in (("names", plan.names), ("start", plan.start))}
+    tables = {"lessons": plain(plan.lessons), "objective": plain(plan.objective)}
+    return {**known, **files, **tables, "dropout": plan.dropout}
 
 
 def _autoencoder(plan: Plan) -> tuple[loop.Recipe, Pace]:
@@ -147,24 +159,46 @@ def _autoencoder(plan: Plan) -> tuple[loop.Recipe, Pace]:
 
 def _clip(plan: Plan) -> tuple[loop.Recipe, Pace]:
     towers = Towers(_new_text_encoder(plan.architecture.text), CLIPVision(plan.architecture.vision))
-    pictures = _pictures(plan, "train")
-    towers.to(pick_device(plan.device))
-    return ContrastiveRecipe(towers, pictures, plan.clip.loop.batch, plan.seed, tokenize), plan.clip
+    if plan.towers:
+        state = load_file(plan.towers)
+        towers.load_state_dict({name: state[name] for name in towers.state_dict()})
+    pictures, batch, device = _pictures(plan, "train"), plan.clip.loop.batch, pick_device(plan.device)
+    if plan.teacher is None:
+        return ContrastiveRecipe(towers.to(device), pictures, batch, plan.seed, tokenize), plan.clip
+    teacher = load_minilm(fetched_minilm(plan.teacher))
+    book = phrasebook(pictures.rows, plan.names, teacher.words, plan.seed)
+    words = lexicon(book, teacher, plan.run / "clip" / "teacher.safetensors", plan.architecture.text.context)
+    return distillation(towers.to(device), words, pictures, batch, plan.seed, tokenize), plan.clip
 
 
 def _unet(plan: Plan) -> tuple[loop.Recipe, Pace]:
     device, vae, text = pick_device(plan.device), trained_vae(plan), trained_text(plan)
     unet = UNet(plan.architecture.unet)
-    _silence_outputs(unet)
+    if plan.start is None:
+        _silence_outputs(unet)
+    else:
+        unet.load_state_dict(load_model(plan.start, device="cpu", dtype="float32").unet.state_dict())
+    if plan.unet.loop.compile:
+        unet.compile()
     model = assemble(unet.to(device), vae.to(device), text.to(device))
+    source = Source(plan.pictures, _sha256(plan.pictures), plan.seed, plan.architecture.size)
 
     def draw(path: Path) -> None:
-        contact_sheet(torch.cat(list(_previews(model, plan.architecture.size))), path, columns=len(PREVIEW))
+        pictures = torch.cat(list(_previews(model, plan.architecture.size, plan.lessons.styles)))
+        contact_sheet(pictures, path, columns=len(PREVIEW))
 
     recipe = DenoisingRecipe(
         trained=unet,
         denoise=model.denoiser(),
-        batches=Illustrations(_latents(plan, vae), text, plan.unet.loop.batch, plan.seed, plan.dropout),
+        batches=Illustrations(
+            data=latents(vae, _pictures(plan, "train"), plan.lessons, source, plan.run / "latents.safetensors"),
+            text=text,
+            batch=plan.unet.loop.batch,
+            seed=plan.seed,
+            dropout=plan.dropout,
+            lessons=plan.lessons,
+            names=plan.names,
+        ),
         objective=DenoisingObjective(plan.objective, model.prediction, model.levels),
         batch=plan.unet.loop.batch,
         seed=plan.seed,
@@ -175,45 +209,6 @@ def _unet(plan: Plan) -> tuple[loop.Recipe, Pace]:
 
 Work = Callable[[Plan], tuple[loop.Recipe, Pace]]
 RECIPES: Mapping[str, Work] = {"autoencoder": _autoencoder, "clip": _clip, "unet": _unet}
-
-
-@dataclass(frozen=True)
-class Latents:
-    """`scaled`: (N, C, H, W), unit variance; `rows`: what is known of each picture."""
-
-    scaled: Tensor
-    rows: Sequence[Mapping[str, Any]]
-
-
-@dataclass(frozen=True)
-class Illustrations:
-    """Batches of captioned latents, in captions of many forms."""
-
-    data: Latents
-    text: CLIPText
-    batch: int
-    seed: int
-    dropout: float
-
-    def __call__(self, step: int, part: range) -> Batch:
-        index = torch.randint(len(self.data.rows), (self.batch,), generator=generator(self.seed, "pictures", step))
-        picked = index[part.start : part.stop].tolist()
-        captions = []
-        for row, i in zip(picked, part, strict=True):
-            rng = generator(self.seed, "caption", step, i)
-            dropped = bool(torch.rand((), generator=rng) < self.dropout)
-            captions.append("" if dropped else pick(self.data.rows[row], rng))
-        device = self.text.token.weight.device
-        x0 = self.data.scaled[picked].to(device)
-        return Batch(x0=x0, cond=self._embed(captions), weight=torch.ones(len(x0), device=device), captions=captions)
-
-    def empty(self, count: int) -> Cond:
-        return self._embed([""] * count)
-
-    @torch.no_grad()
-    def _embed(self, captions: list[str]) -> Cond:
-        states = self.text(tokenize(captions).to(self.text.token.weight.device))
-        return Cond(states.last, states.pooled)
 
 
 def _new_text_encoder(config: CLIPTextConfig) -> CLIPText:
@@ -249,15 +244,6 @@ def _decoded(path: Path, changed: int, split: str, size: int) -> Pictures:
     return load_parquet(path, split, size, COLUMNS)
 
 
-def tokenize(captions: list[str]) -> Tensor:
-    """Token ids (B, 77) of captions, the ends of long ones cut off."""
-    tokenizer, rows = Tokenizer(), []
-    for caption in captions:
-        ids = [START, *tokenizer.encode(caption)[:75], END]
-        rows.append(ids + [END] * (77 - len(ids)))
-    return torch.tensor(rows)
-
-
 def trained_vae(plan: Plan) -> VAE:
     """The autoencoder of the run, its scale set so that latents of the pictures have unit variance."""
     pictures = _pictures(plan, "train")
@@ -272,9 +258,9 @@ def trained_vae(plan: Plan) -> VAE:
 
 def trained_text(plan: Plan) -> CLIPText:
     """The text encoder of the run."""
-    towers = Towers(CLIPText(plan.architecture.text), CLIPVision(plan.architecture.vision))
-    towers.load_state_dict(_averaged(plan, "clip"))
-    return towers.text.eval().requires_grad_(False)
+    text = CLIPText(plan.architecture.text)
+    text.load_state_dict(dict(text_of(_averaged(plan, "clip"))))
+    return text.eval().requires_grad_(False)
 
 
 def _averaged(plan: Plan, stage: str) -> dict[str, Tensor]:
@@ -284,26 +270,6 @@ def _averaged(plan: Plan, stage: str) -> dict[str, Tensor]:
     return found[1]["averaged"]
 
 
-def chosen(row: Mapping[str, Any]) -> bool:
-    """Whether the U-Net learns this picture: a single thing with a short name, in one of the styles."""
-    name, kind = row["label"], row["subgroup"] or ""
-    return row["style_words"] in STYLES and (name in TWO_WORDS or (" " not in name and kind.startswith(SUBGROUPS)))
-
-
-def _latents(plan: Plan, vae: VAE) -> Latents:
-    pictures = _pictures(plan, "train")
-    index = [i for i, row in enumerate(pictures.rows) if chosen(row)]
-    if not index:
-        raise ValueError(
-            f"{plan.pictures}: no training picture is of {', '.join(SUBGROUPS)} in a style that is learned"
-        )
-    names = len({pictures.rows[i]["label"] for i in index})
-    log.info("%d pictures of %d things in %d styles", len(index), names, len(STYLES))
-    with torch.no_grad():
-        scaled = torch.cat([vae.encode(pictures.batch(part)) for part in torch.split(torch.tensor(index), 32)])
-    return Latents(scaled, [pictures.rows[i] for i in index])
-
-
 def assemble(unet: UNet, vae: VAE, text: CLIPText) -> Model:
     """Networks in training as a model that draws."""
     family = FAMILIES["tintype"]
@@ -311,18 +277,21 @@ def assemble(unet: UNet, vae: VAE, text: CLIPText) -> Model:
     return Model(family=family, **networks, prediction="v", name="tintype", device=unet.conv_out.weight.device)
 
 
-def _previews(model: Model, size: int) -> Iterator[Tensor]:
+def _previews(model: Model, size: int, styles: Sequence[str]) -> Iterator[Tensor]:
     """Each thing in the first style, then each in one style or another."""
     plain = replace(model.defaults, width=size, height=size, steps=12)
     for row in range(2):
         for i, thing in enumerate(PREVIEW):
-            style = STYLES[(i + row) % len(STYLES) if row else 0]
+            style = styles[(i + row) % len(styles) if row else 0]
             request = replace(plain, prompt=f"{thing}, {style}", seed=i)
             yield from (to_tensor(p.image) for p in text_to_image(model, request) if isinstance(p, Picture))
 
 
 def export(plan: Plan, path: Path) -> None:
-    """Writes the run's averaged weights as one half-precision file in the layout of SD 1.x."""
+    """Writes the run's averaged weights as one half-precision file in the layout of SD 1.x.
+
+    Beside it, in NAME.taught.tsv, stands what the U-Net was taught: a label, a tab and style words on each line.
+    """
     vae, text = trained_vae(plan), trained_text(plan)
     states = {"unet": _averaged(plan, "unet"), "vae": vae.state_dict(), "text": text.state_dict()}
     halves = {part: {k: v.half().contiguous() for k, v in state.items()} for part, state in states.items()}
@@ -330,3 +299,11 @@ def export(plan: Plan, path: Path) -> None:
         family="tintype", prediction="v", unet=plan.architecture.unet, vae=vae.config, text=(text.config,)
     )
     write_ldm(path, halves, description)
+    rows = [row for row in _pictures(plan, "train").rows if plan.lessons.taught(row)]
+    lines = sorted({f"{row['label']}\t{row['style_words']}\n" for row in rows})
+    taught = "".join(["# What the model learned to draw: a label, a tab, style words.\n", *lines])
+    durable_write(path.with_suffix(".taught.tsv"), lambda target: _write_text(target, taught))
+
+
+def _write_text(target: Path, text: str) -> None:
+    target.write_text(text, encoding="utf-8")

@@ -42,6 +42,10 @@ steps = 2
 batch = 4
 sample_every = 1000
 
+[lessons]
+styles = ["flat modern", "3d render"]
+scenes = 0
+
 [architecture]
 size = 64
 
@@ -99,7 +103,8 @@ def test_from_pictures_to_a_model_file(train, tmp_path):
     assert (code, err.count("step")) == (0, 0)  # a line for every twentieth step
     assert out == "model.safetensors\n"
     assert (tmp_path / "model.safetensors").stat().st_size > 1e6
-    assert [path.name for path in sorted((tmp_path / "run").iterdir())] == ["autoencoder", "clip", "unet"]
+    made = ["autoencoder", "clip", "latents.safetensors", "unet"]
+    assert [path.name for path in sorted((tmp_path / "run").iterdir())] == made
     assert state(tmp_path / "run" / "unet")["weights"]["conv_out.weight"].shape == (4, 32, 3, 3)
 
 
@@ -172,7 +177,7 @@ def test_minutes_stop_a_run_that_is_saved_and_goes_on(train, tmp_path, monkeypat
         ("= nonsense", (), ["recipe.toml is not a TOML file"]),
         (TOY.replace('run = "run"', ""), (), ["'run' is missing; set it there or by --run"]),
         (TOY.replace('pictures = "balls.parquet"', ""), (), ["'pictures' is missing; set it there or by --pictures"]),
-        (TOY, (), ["balls.parquet: no such file; name the pictures with --pictures"]),
+        (TOY, (), ["balls.parquet: no such file; `daguerre data build"]),
         (TOY, ("--pictures", "other.parquet"), ["other.parquet: no such file"]),
         (TOY, ("--stages", "clipp"), ["unknown stage 'clipp'; did you mean 'clip'?"]),
         (TOY, ("--stages", "x"), ["unknown stage 'x'. There are: autoencoder, clip, unet"]),

@@ -9,9 +9,9 @@ from daguerre.cli.train import STAGES
 from daguerre.families.loading import load_model
 from daguerre.generate.text_to_image import Picture, text_to_image
 from daguerre.models.unet import UNet
-from daguerre.text.tokenizer import END, START, Tokenizer
+from daguerre.request import RequestError
 from daguerre.train import tintype
-from daguerre.train.tintype import Pace, Plan, chosen, tokenize
+from daguerre.train.tintype import Pace, Plan
 from tests.train import toys
 from tests.train.line import QUICK, journal, quick, state
 
@@ -94,30 +94,27 @@ def test_a_new_unet_is_silent():
     assert torch.equal(unet.mid_in(h, torch.randn(2, 128)), h)
 
 
-def test_token_ids_have_start_and_end_and_one_length():
-    short, long, empty = tokenize(["a red apple", "apple " * 200, ""])
-    apple = Tokenizer().encode("a red apple")
-    assert short.tolist() == [START, *apple, *[END] * (76 - len(apple))]
-    assert len(long) == 77
-    assert long[-1] == END
-    assert (long[1:-1] == apple[-1]).all()
-    assert empty.tolist() == [START] + [END] * 76
+def test_what_was_taught_is_told_beside_the_model(plan, tmp_path):
+    tintype.export(plan, tmp_path / "model.safetensors")
+    lines = (tmp_path / "model.taught.tsv").read_text().splitlines()
+    assert lines[0].startswith("#")
+    assert lines[1:] == ["ball\t3d render", "ball\tflat modern"]
 
 
-@pytest.mark.parametrize(
-    ("changes", "fits"),
-    [
-        ({}, True),
-        ({"label": "juicy ball"}, False),
-        ({"label": "red apple"}, True),
-        ({"style_words": "black silhouette"}, False),
-        ({"subgroup": "flag"}, False),
-        ({"subgroup": None}, False),
-        ({"subgroup": "sport"}, True),
-    ],
-)
-def test_the_unet_learns_single_things_with_short_names(changes, fits):
-    assert chosen({**toys.row("red", "3d render"), **changes}) is fits
+def test_a_unet_may_begin_as_that_of_a_model_file(plan, tmp_path):
+    tintype.export(plan, tmp_path / "first.safetensors")
+    again = replace(plan, run=tmp_path, start=tmp_path / "first.safetensors")
+    for stage in ("autoencoder", "clip"):
+        (tmp_path / stage).symlink_to(plan.run / stage)
+    recipe, _ = tintype.RECIPES["unet"](again)
+    averaged = state(plan.run / "unet")["averaged"]
+    assert all(torch.equal(v, averaged[k].half().float()) for k, v in recipe.trained.state_dict().items())
+
+
+def test_other_lessons_are_another_run(plan):
+    other = replace(plan, lessons=replace(plan.lessons, share=0.5))
+    with pytest.raises(RequestError, match=r"lessons"):
+        list(tintype.train(other, ("unet",), minutes=60))
 
 
 def test_a_file_without_such_things_is_named(plan, tmp_path):

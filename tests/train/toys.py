@@ -27,6 +27,7 @@ from daguerre.train.batch import Batch
 from daguerre.train.config import DreamBooth, Inversion, Loop, Objective, Optimizer, Output, Run, Samples
 from daguerre.train.contrastive import ContrastiveRecipe, Towers
 from daguerre.train.denoising import DenoisingRecipe
+from daguerre.train.illustrations import Lessons
 from daguerre.train.objective import DenoisingObjective
 from daguerre.train.randomness import generator
 from daguerre.train.tintype import Architecture, Pace, Plan
@@ -91,6 +92,7 @@ def plan(folder: Path, **changes: object) -> Plan:
         adversary=Adversary(crop=SIZE, adversary_from=3),
         clip=quick,
         unet=quick,
+        lessons=Lessons(styles=STYLES, scenes=0),
         architecture=replace(ARCHITECTURE, size=64),  # the smallest that a request may ask for
     )
     return replace(standard, **changes)
