@@ -9,10 +9,11 @@ import pytest
 import daguerre.train.loop
 from daguerre.cli import main
 from daguerre.cli.main import app
-from daguerre.cli.train import TrainingFlags, _plan
+from daguerre.cli.train import BESIDE, TrainingFlags, _plan
 from daguerre.request import RequestError
 from daguerre.train import recipe_file
 from daguerre.train.config import Run
+from daguerre.train.enlarging import Enlarging
 from daguerre.train.tintype import TINTYPE, Plan
 from tests.toy import toy, write_toy
 from tests.train import toys
@@ -304,6 +305,9 @@ def test_every_recipe_of_the_project_is_valid(recipe):
     values = recipe_file.read(ROOT / "recipes" / recipe)
     if values["recipe"] == "scratch":
         assert _plan(values | {"pictures": "x.parquet"}, recipe, TrainingFlags()).unet.loop.steps > 0
+    elif values["recipe"] in BESIDE:
+        plan = recipe_file.filled(Enlarging, values | {"pictures": "x.parquet"}, recipe)
+        assert plan.loop.steps > plan.optimizer.warmup
     else:
         run = recipe_file.filled(Run, values, recipe)
         assert run.loop.steps > run.optimizer.warmup + run.optimizer.decay
