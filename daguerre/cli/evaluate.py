@@ -80,8 +80,9 @@ def tintype(
             "real pictures": f"{len(bench.real):,}",
             "versions": ", ".join(f"{name} {_version(name)}" for name in ("daguerre", "torch")),
         }
-        for found in measured(bench):
-            (sheets if isinstance(found, Sheet) else figures).append(found)  # type: ignore[arg-type]
+        for part in measured(bench):
+            figures += [one for one in part if not isinstance(one, Sheet)]
+            sheets += [one for one in part if isinstance(one, Sheet)]
             write(out, facts, figures, sheets)
     if json_lines:
         print((out / "figures.json").read_text(encoding="utf-8"), end="")

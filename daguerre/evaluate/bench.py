@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import torch
 from PIL import Image
@@ -33,6 +33,14 @@ class Plan:
     steps: int = 0  # 0: as the model likes it
 
 
+class Looked(NamedTuple):
+    """What the judge sees in N pictures."""
+
+    style: Tensor  # (N, 384) unit vectors
+    concept: Tensor  # (N, 1440) unit vectors
+    top: Tensor  # (N, 1280), not standardized
+
+
 class Bench:
     """Everything is made when it is asked for, and kept in the folder."""
 
@@ -46,9 +54,11 @@ class Bench:
             network, plan.out / "real.safetensors", lambda done: tell("looking at real pictures", done, total)
         )
         self.described = Described(self.features)
-        self.vectors = self.described(self.features)
-        self.concepts = ConceptJudge(self.vectors, self.real)
-        self.styles = StyleJudge(self.vectors, self.real)
+        vectors = self.described(self.features)
+        self.vectors = vectors.concept  # (N, 1440), of all real pictures
+        self.style_vectors = vectors.style
+        self.concepts = ConceptJudge(vectors.concept, self.real)
+        self.styles = StyleJudge(vectors.style, self.real)
         self.taught = plan.taught if plan.taught is not None else everything(self.real)
 
     def groups(self) -> list[Group]:
@@ -63,15 +73,16 @@ class Bench:
         """Items one by one, told as progress."""
         return self._told(what, iter(items), len(items))
 
-    def top(self, pictures: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-        """Vectors (N, 1440) for judges and plain features (N, 1280) of pictures (3, H, W) in [-1, 1]."""
+    def look(self, pictures: Sequence[Tensor]) -> Looked:
+        """What the judge sees in pictures (3, H, W) in [-1, 1]."""
         features = seen_by(self.network, pictures)
-        return self.described(features), features.top
+        return Looked(*self.described(features), features.top)
 
     def kept(self, name: str, pictures: Iterable[Tensor]) -> Tensor:
         """Vectors (N, 1440) of pictures that depend on the table alone; looked at only once."""
         path = self.plan.out / f"{name}.safetensors"
-        return self.described(kept_features(path, self.real.sha256, lambda: seen_by(self.network, pictures)))
+        features = kept_features(path, self.real.sha256, lambda: seen_by(self.network, pictures))
+        return self.described(features).concept
 
     def brought_back(self, what: str, items: Sequence[Illustration]) -> list[Tensor]:
         """Real pictures through the model's autoencoder, rounded to 8 bits."""

@@ -78,7 +78,7 @@ def kept_features(path: Path, key: str, make: Callable[[], Features]) -> Feature
     try:
         with safe_open(path, "pt") as stored:
             if stored.metadata() == {"of": key}:
-                return Features(stored.get_tensor("middle"), stored.get_tensor("top"))
+                return Features(*(stored.get_tensor(name) for name in Features._fields))
     except (OSError, SafetensorError):
         pass  # there is none yet, or none that is whole
     found = make()

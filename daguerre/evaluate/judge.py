@@ -8,6 +8,7 @@ nearest, nor in what its probe was fitted on. Drawn pictures are judged under th
 from collections.abc import Sequence
 from hashlib import sha256
 from math import sqrt
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -20,16 +21,25 @@ FOLDS = 5
 CONCEPT_RIDGE, STYLE_RIDGE = 1.0, 0.1  # of unit vectors; the best of 0.01 to 10 on real training pictures
 
 
+class Vectors(NamedTuple):
+    """What judges go by, of N pictures."""
+
+    style: Tensor  # (N, 384) unit vectors
+    concept: Tensor  # (N, 1440) unit vectors
+
+
 class Described:
     """Features as unit vectors, each channel standardized by its spread over real pictures."""
 
     def __init__(self, features: Features):
         self.scales = [(f.mean(dim=0), f.std(dim=0) + 1e-3) for f in features]
 
-    def __call__(self, features: Features) -> Tensor:
-        """Unit vectors (N, 1440); a middle block says more of the style, the last more of the thing."""
-        parts = [F.normalize((f - mean) / std, dim=1) for f, (mean, std) in zip(features, self.scales, strict=True)]
-        return torch.cat(parts, dim=1) / sqrt(2)
+    def __call__(self, features: Features) -> Vectors:
+        """Vectors of N pictures."""
+        early, middle, top = (
+            F.normalize((f - mean) / std, dim=1) for f, (mean, std) in zip(features, self.scales, strict=True)
+        )
+        return Vectors(torch.cat([early, middle], dim=1) / sqrt(2), torch.cat([middle, top], dim=1) / sqrt(2))
 
 
 class ConceptJudge:

@@ -3,13 +3,13 @@
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from PIL import Image
-from torch import Tensor
 
 from ..generate.text_to_image import text_to_image
-from .bench import Bench, to_image
+from .bench import Bench, Looked, to_image
 from .distances import COMMON, Crowd, Near, nearest, spread, threshold
 from .drawings import Asked, to_tensor
 from .figures import Figure, mean, ratio, share
@@ -29,8 +29,7 @@ class Drawn:
 
     group: Group
     images: tuple[Image.Image, ...]
-    vectors: Tensor  # (N, 1440)
-    top: Tensor  # (N, 1280)
+    looked: Looked
 
 
 def draw_groups(bench: Bench) -> Iterator[Drawn]:
@@ -38,20 +37,21 @@ def draw_groups(bench: Bench) -> Iterator[Drawn]:
     for group in bench.groups():
         if group.items:
             images = bench.drawn(group.name, [Asked(item.caption) for item in group.items])
-            yield Drawn(group, tuple(images), *bench.top([to_tensor(image) for image in images]))
+            yield Drawn(group, tuple(images), bench.look([to_tensor(image) for image in images]))
 
 
 def accuracy(bench: Bench, drawn: Drawn) -> Iterator[Figure | Sheet]:
     """Concept and style accuracy of one group, against its real pictures, and those through the autoencoder."""
     items, name = drawn.group.items, drawn.group.name
-    real = bench.vectors[[item.number for item in items]]
-    back, _ = bench.top(bench.brought_back(name, items))
-    everyone = drawn.vectors, real, back
-    section = f"{name}: {drawn.group.why}"
+    places = [item.number for item in items]
+    back = bench.look(bench.brought_back(name, items))
+    everyone = drawn.looked.concept, bench.vectors[places], back.concept
+    styled = drawn.looked.style, bench.style_vectors[places], back.style
+    section = f"{name}: {drawn.group.why}; {len(bench.concepts.names):,} concepts and {len(bench.styles.names)} styles"
     probed = [bench.concepts.probed(vectors, items) for vectors in everyone]
     near = [bench.concepts.nearest(vectors, items) for vectors in everyone]
     nearer = [bench.concepts.nearest(vectors, items, family=True) for vectors in everyone]
-    told = [bench.styles.told(vectors, items) for vectors in everyone]
+    told = [bench.styles.told(vectors, items) for vectors in styled]
     for what, ranks, best in (
         ("concept, probe, top-1", probed, 1),
         ("concept, probe, top-5", probed, 5),
@@ -90,13 +90,13 @@ def likeness(bench: Bench, drawn: Sequence[Drawn]) -> Iterator[Figure | Sheet]:
     if min(len(rest), len(own)) > 1:
         bench.tell("comparing crowds", 0, 1)
         crowd, real = Crowd(bench.features.top[rest]), bench.features.top[own]
-        _, back = bench.top(bench.brought_back(seen.group.name, seen.group.items))
+        back = bench.look(bench.brought_back(seen.group.name, seen.group.items))
         yield Figure(
             section="likeness",
             name=f"FD-Lite0 to {len(rest):,} other taught pictures",
-            model=crowd.estimate(seen.top),
+            model=crowd.estimate(seen.looked.top),
             real=crowd.estimate(real),
-            decoded=crowd.estimate(back),
+            decoded=crowd.estimate(back.top),
             percent=False,
             note="less is better; depends on how many pictures are compared",
         )
@@ -115,12 +115,11 @@ def memorization(bench: Bench, drawn: Sequence[Drawn]) -> Iterator[Figure | Shee
     apart = shuffled([i for i in bench.real if i.split not in ("", "train") and i.style in styles])[:most]
     if not apart:
         return
-    vectors, _ = bench.top(bench.brought_back("held-out pictures", apart))
-    held = nearest(vectors, known)
+    held = nearest(bench.look(bench.brought_back("held-out pictures", apart)).concept, known)
     limit = threshold(held)
     pairs: list[tuple[Near, Image.Image, str]] = []
     for one in drawn:
-        found = nearest(one.vectors, known)
+        found = nearest(one.looked.concept, known)
         yield Figure(
             section="memorization",
             name=f"{one.group.name}: nearer to a training picture than {1 - COMMON:.0%} of held-out ones",
@@ -148,7 +147,7 @@ def diversity(bench: Bench, seen: Group) -> Iterator[Figure | Sheet]:
     for item in seen.items[: amounts.varied]:
         asked = [Asked(item.caption, seed) for seed in range(1, amounts.seeds + 1)]
         images = bench.drawn(f"{amounts.seeds} x {item.caption}", asked)
-        vectors, _ = bench.top([to_tensor(image) for image in images])
+        vectors = bench.look([to_tensor(image) for image in images]).concept
         rows.append((spread(vectors), *_real_spreads(bench, item, styles)))
         cells += [Cell(image, item.caption if i == 0 else "") for i, image in enumerate(images)]
     told = (("of all its taught styles", 1), ("of one family", 2))
@@ -199,14 +198,12 @@ def speed(bench: Bench) -> Iterator[Figure | Sheet]:
         yield Figure(section="speed", name=name, model=mean(seconds), percent=False, note=f"on {bench.model.device}")
 
 
-def measured(bench: Bench) -> Iterator[Figure | Sheet]:
-    """All measurements in the order of the report."""
+def measured(bench: Bench) -> Iterator[list[Figure | Sheet]]:
+    """All measurements in the order of the report, part by part."""
     drawn = []
     for one in draw_groups(bench):
         drawn.append(one)
-        yield from accuracy(bench, one)
-    yield from likeness(bench, drawn)
-    yield from diversity(bench, drawn[0].group)
-    yield from composed(bench)
-    yield from free(bench)
-    yield from speed(bench)
+        yield list(accuracy(bench, one))
+    yield list(likeness(bench, drawn))
+    for measure in (partial(diversity, seen=drawn[0].group), composed, free, speed):
+        yield list(measure(bench))

@@ -44,7 +44,7 @@ class Detector:
         seen = things_in(pixels)
         if not seen:
             return []
-        vectors, _ = self.bench.top([one.crop for one in seen])
+        vectors = self.bench.look([one.crop for one in seen]).concept
         return list(zip(seen, self.namer.guesses(vectors), strict=True))
 
 

@@ -4,13 +4,13 @@ from dataclasses import replace
 
 import torch
 
-from daguerre.evaluate.judge import ConceptJudge, Described, StyleJudge, fit, score
+from daguerre.evaluate.judge import ConceptJudge, Described, StyleJudge, Vectors, fit, score
 from tests.evaluate.worlds import STYLES, features, illustrations
 
 REAL = illustrations()
 SEEN = features(REAL)
 DESCRIBED = Described(SEEN)
-VECTORS = DESCRIBED(SEEN)
+STYLES_SEEN, VECTORS = DESCRIBED(SEEN)
 
 
 def first(ranks):
@@ -22,17 +22,17 @@ def test_a_perfect_generator_is_as_good_as_real_pictures():
     for told in (judge.nearest, judge.probed):
         ceiling = first(told(VECTORS, REAL))
         assert ceiling > 0.5
-        assert abs(first(told(drawn, REAL)) - ceiling) < 0.1
-    styles = StyleJudge(VECTORS, REAL)
-    assert sum(a == b.style for a, b in zip(styles.told(drawn, REAL), REAL, strict=True)) / len(REAL) > 0.95
+        assert abs(first(told(drawn.concept, REAL)) - ceiling) < 0.1
+    styles = StyleJudge(STYLES_SEEN, REAL)
+    assert sum(a == b.style for a, b in zip(styles.told(drawn.style, REAL), REAL, strict=True)) / len(REAL) > 0.95
 
 
 def test_one_that_ignores_its_prompt_is_at_chance():
     judge, order = ConceptJudge(VECTORS, REAL), torch.randperm(len(REAL), generator=torch.Generator().manual_seed(2))
-    drawn = DESCRIBED(features(REAL, seed=1))[order]
+    drawn = Vectors(*(part[order] for part in DESCRIBED(features(REAL, seed=1))))
     for told in (judge.nearest, judge.probed):
-        assert first(told(drawn, REAL)) < 0.12  # of 30 concepts
-    told = StyleJudge(VECTORS, REAL).told(drawn, REAL)
+        assert first(told(drawn.concept, REAL)) < 0.12  # of 30 concepts
+    told = StyleJudge(STYLES_SEEN, REAL).told(drawn.style, REAL)
     assert 0.1 < sum(a == b.style for a, b in zip(told, REAL, strict=True)) / len(REAL) < 0.4  # of 4 styles
 
 
@@ -40,7 +40,7 @@ def test_a_drawing_in_another_style_of_its_family_does_not_help():
     """What only the family's drawings have in common tells nothing, unless it is asked for."""
     alone = [replace(item, concept=item.concept + item.family) for item in REAL]
     own = features(alone, noise=0)
-    vectors = Described(own)(own)
+    vectors = Described(own)(own).concept
     judge = ConceptJudge(vectors, REAL)
     twins = [item for item in REAL if item.family == "a"]
     places = [item.number for item in twins]

@@ -26,7 +26,7 @@ AMOUNTS = Amounts(seen=6, held_out=3, varied=1, seeds=2, scenes=1, free=2, timed
 def eye(pictures):
     """Features without a network: light and color by place."""
     small = F.adaptive_avg_pool2d(pictures, 4).flatten(1)
-    return Features(small, F.adaptive_avg_pool2d(pictures, 8).flatten(1))
+    return Features(small, small, F.adaptive_avg_pool2d(pictures, 8).flatten(1))
 
 
 @pytest.fixture
@@ -36,7 +36,7 @@ def table(tmp_path):
 
 def found(model, table, out, **changes):
     plan = Plan(**{"pictures": table, "out": out, "amounts": AMOUNTS, "steps": 1, **changes})
-    return list(measured(Bench(model, plan, eye)))
+    return [one for part in measured(Bench(model, plan, eye)) for one in part]
 
 
 def test_everything_is_measured_and_what_was_drawn_is_kept(table, tmp_path, monkeypatch):

@@ -30,7 +30,7 @@ def features(real: Sequence[Illustration], *, noise: float = 0.3, seed: int = 0)
     top = torch.stack([_direction(item.concept, 1280) + _direction(item.concept + item.family, 1280) for item in real])
     middle = torch.stack([_direction(item.style, 160) for item in real])
     faint = 0.4 * middle + torch.randn(middle.shape, generator=random)
-    return Features(faint, top + noise * torch.randn(top.shape, generator=random))
+    return Features(faint, faint, top + noise * torch.randn(top.shape, generator=random))
 
 
 def _direction(name: str, width: int) -> Tensor:
