@@ -1,4 +1,4 @@
-"""What the clip art of one author shows, whose titles are Italian: title=label, where no list of names has it."""
+"""What the clip art of one author shows, whose titles are Italian: title=label, where the names of emoji do not do."""
 
 LABELS = """
 armadillo=armadillo; acquila=eagle; cigni bianchi e neri=white and black swans; gabbiano=seagull; pollo=chicken;
@@ -31,7 +31,13 @@ utente singolo=user; utenti=users; yoga=person doing yoga; albero=tree; pallonci
 esperimento chimico=chemistry experiment; medicina dottore=doctor; binocolo bn=binoculars;
 ferro da stiro=flatiron; forchettoni da grigliata=barbecue forks; lampada di aladino aladin=magic lamp;
 lente meno=magnifying glass with minus; lente normale=magnifying glass; livella=spirit level; mattone poroton=brick;
-scolapasta e pentola=colander and pot; utensile sega=saw; viti=screws; pallone aerestatico=hot air balloon
+scolapasta e pentola=colander and pot; utensile sega=saw; viti=screws; pallone aerestatico=hot air balloon;
+ballerina=dancer; barattolo di pillole=pill jar; borsa estiva=summer bag; casco con microfono=headset;
+cestino pieno=full wastebasket; cestino vuoto=empty wastebasket; clessidra=hourglass; fuoco da campeggio=campfire;
+chalet di montagna architetto francesco rollandin=mountain chalet; io donna uomo=woman and man; pecora=sheep;
+ruota dentata=gear; ruota dentata grigia=gear; secchio e spugna=bucket and sponge; tante orme sulla neve=footprints;
+sedia e ombrelloni=chair and parasols; toro al tramonto=bull at sunset; torta=cake;
+utensili chiave e cacciavite=wrench and screwdriver
 """
 
 

@@ -70,7 +70,7 @@ def entries(style: Style, icons: IconSet, book: Mapping[str, str], concepts: Map
     if style.key == "fxemoji":
         codes, extras = _glued(icons, book, concepts)
     else:
-        codes, extras = _coded(icons, book), dict(_extras(icons, concepts))
+        codes, extras = _coded(icons, book, concepts), dict(_extras(icons, concepts))
     found = []
     for concept in concepts.values():
         if concept.group not in GROUPS:
@@ -89,14 +89,16 @@ def entries(style: Style, icons: IconSet, book: Mapping[str, str], concepts: Map
     yield from sorted(found, key=lambda entry: (entry.concept is None, entry.label, entry.name))
 
 
-def _coded(icons: IconSet, book: Mapping[str, str]) -> dict[str, str]:
+def _coded(icons: IconSet, book: Mapping[str, str], concepts: Mapping[str, Concept]) -> dict[str, str]:
     """Drawings by code point: first as the package says, then by their names, then by their second names."""
     codes = {code: name for code, name in icons.codes.items() if name in icons.drawings}
     for name in icons.drawings:
         if name in book:
             codes.setdefault(book[name], name)
+    # A second name may have come to mean another thing ("cricket" was the game, is the insect): the first one counts.
+    named = {name for code, name in codes.items() if code in concepts}
     for alias, name in icons.aliases.items():
-        if alias in book and name in icons.drawings:
+        if alias in book and name in icons.drawings and name not in named:
             codes.setdefault(book[alias], name)
     return codes
 
