@@ -1,6 +1,6 @@
 from daguerre.data.illustrations.iconify import Drawing, IconSet
-from daguerre.data.illustrations.naming import code_book, entries
 from daguerre.data.illustrations.names import Concept, bare
+from daguerre.data.illustrations.naming import code_book, entries
 from daguerre.data.illustrations.sets import STYLES
 
 CONCEPTS = {
