@@ -13,6 +13,7 @@ from .flags import BUILT_IN_MODEL, PLAIN, STANDARD, AdapterFlags, DrawingFlags, 
 
 if TYPE_CHECKING:
     from ..generate.text_to_image import Picture
+    from ..provenance.record import UsedAdapter
 
 Switch = Annotated[bool, Parameter(negative="")]
 
@@ -49,7 +50,6 @@ def generate(
     """
     from ..adapters.adapted import adapted
     from ..generate.text_to_image import Picture, settled, text_to_image
-    from ..generate.upscale import load_upscaler, upscaled
     from .progress import Preview, Progress
 
     files = adapters.files()
@@ -59,15 +59,12 @@ def generate(
     request = settled(replace(plain.defaults, **fields))
     as_file = out.suffix.lower() == ".png"
     folder = out.parent if as_file else out
-    upscaler = load_upscaler() if upscale else None
     shown = Preview(plain, folder / "preview.png") if preview else None
     pictures: list[Picture] = []
     with adapted(plain, files) as (model, used), Progress(request.steps, request.count, quiet=json_lines) as progress:
         for event in text_to_image(model, request):
             if isinstance(event, Picture):
-                event = replace(event, record=replace(event.record, adapters=used))
-                if upscale and upscaler:
-                    event = upscaled(event, upscale, upscaler)
+                event = _finished(event, used, upscale)
                 pictures.append(event)
                 path = save_picture(event, out if as_file else folder / f"{event.record.seed}-{slug(prompt)}.png")
                 progress.saved(path, event.seconds)
@@ -80,6 +77,16 @@ def generate(
     if grid and len(pictures) > 1:
         path = save_grid(pictures, folder / f"grid-{slug(prompt)}.png")
         print(json.dumps({"grid": str(path)}) if json_lines else path)
+
+
+def _finished(picture: "Picture", used: "tuple[UsedAdapter, ...]", scale: int | None) -> "Picture":
+    """The picture, enlarged at will, with all that made it in its record."""
+    picture = replace(picture, record=replace(picture.record, adapters=used))
+    if scale is None:
+        return picture
+    from ..generate.upscale import load_upscaler, upscaled
+
+    return upscaled(picture, scale, load_upscaler())
 
 
 def _summary(path: Path, picture: "Picture") -> dict[str, Any]:

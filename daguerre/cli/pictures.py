@@ -83,7 +83,6 @@ def reproduce(
         Also save the new picture here.
     """
     from ..adapters.adapted import adapted
-    from ..generate.upscale import load_upscaler, upscaled
 
     then = _record(picture, png.read(picture)[0])
     if then.vae and vae is None:
@@ -102,14 +101,17 @@ def reproduce(
     if loaded.sha256 != then.model_sha256:
         print(f"another model: sha256 {then.model_sha256[:10]} then, {loaded.sha256[:10]} now")
     with adapted(loaded, files) as (whole, used):
-        now = _draw(whole, then)
-    for enlarged in then.upscalers:
-        now = upscaled(now, enlarged.scale, load_upscaler(upscaler))
+        now = _enlarged(_draw(whole, then), then, upscaler)
     now = replace(now, record=replace(now.record, adapters=used))
     if out:
         print(save_picture(now, out))
-    if now.record.pixel_sha256 != then.pixel_sha256:
-        found = differences(then, now.record) or ["nothing that the record knows of"]
+    _compare(picture, then, now.record)
+
+
+def _compare(picture: Path, then: Record, now: Record) -> None:
+    """Tells whether a file's picture was drawn again to the pixel; raises Failure that says what differs."""
+    if now.pixel_sha256 != then.pixel_sha256:
+        found = differences(then, now) or ["nothing that the record knows of"]
         raise Failure(f"{picture}: the pixels differ. What differs in the making:\n  " + "\n  ".join(found), FAILED)
     with Image.open(picture, formats=["PNG"]) as stored:
         if pixel_sha256(stored) != then.pixel_sha256:
@@ -150,6 +152,15 @@ def _draw(model: "Model", then: Record) -> "Picture":
                 return event
             progress.step(0, event.i)
     raise AssertionError("unreachable: a request for one picture gives one")
+
+
+def _enlarged(now: "Picture", then: Record, upscaler: Path | None) -> "Picture":
+    """A picture that was drawn again, enlarged as it was then."""
+    from ..generate.upscale import load_upscaler, upscaled
+
+    for used in then.upscalers:
+        now = upscaled(now, used.scale, load_upscaler(upscaler))
+    return now
 
 
 def _record(picture: Path, record: Record | None) -> Record:
