@@ -27,7 +27,7 @@ COLLECTION = re.compile(
 NO_KEYWORD = re.compile(
     r"hash\b.*|unsorted|symbol|.*(?:_icon|theme|rollandin|clip ?art)|icons?|.*[@/:].*", re.IGNORECASE
 )
-UNWANTED = re.compile(r"\b(?:strippers?|nude|naked|logos?|flags?|guns?|rifles?|nazi|swastika)\b", re.IGNORECASE)
+UNWANTED = re.compile(r"\b(?:bb|strippers?|nude|naked|logos?|flags?|guns?|rifles?|nazi|swastika)\b", re.IGNORECASE)
 BLACK_AND_WHITE = re.compile(r"\b(?:b ?and ?w|bw|black and white)\b")
 SHARED = 6  # so many files of one title: it is the series' title
 FIRST = re.compile(r"^(?:an?|the)\s+")
@@ -59,7 +59,7 @@ def clip_art(style: Style, path: Path, italian: Mapping[str, str]) -> list[Entry
         label = _label(file, usual, italian)
         folders = file.path.parent.parts
         tags = [k for k in (*file.keywords, *folders) if k != label]
-        if not label or UNWANTED.search(" ".join((label, file.title, *tags))):
+        if not label or UNWANTED.search(f"{label} {file.title}"):
             continue
         found.append(
             Entry(
