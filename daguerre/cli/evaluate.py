@@ -12,6 +12,7 @@ from rich.table import Table
 from .flags import BUILT_IN_MODEL, ModelFlags
 
 if TYPE_CHECKING:
+    from ..evaluate.bench import Bench
     from ..evaluate.figures import Figure
 
 OUT = Path("runs/evaluate")
@@ -74,12 +75,7 @@ def tintype(
             network,
             lambda what, done, total: bar.update(task, description=what, completed=done, total=total),
         )
-        facts = {
-            "model": f"{loaded.name} (sha256 {loaded.sha256[:10]})",
-            "taught": f"{len(bench.taught):,} pictures ({listed or 'all training pictures of the table'})",
-            "real pictures": f"{len(bench.real):,}",
-            "versions": ", ".join(f"{name} {_version(name)}" for name in ("daguerre", "torch")),
-        }
+        facts = _facts(bench, listed.name if listed else "all training pictures of the table")
         for part in measured(bench):
             figures += [one for one in part if not isinstance(one, Sheet)]
             sheets += [one for one in part if isinstance(one, Sheet)]
@@ -89,6 +85,17 @@ def tintype(
     else:
         _print(figures)
         print(out / "report.html")
+
+
+def _facts(bench: "Bench", listed: str) -> dict[str, str]:
+    groups = ", ".join(f"{len(group.items):,} {group.name}" for group in bench.groups())
+    return {
+        "model": f"{bench.model.name} (sha256 {bench.model.sha256[:10]})",
+        "taught": f"{len(bench.taught):,} pictures ({listed})",
+        "real pictures": f"{len(bench.real):,} (sha256 {bench.real.sha256[:10]})",
+        "prompts with a real counterpart": groups,
+        "versions": ", ".join(f"{name} {_version(name)}" for name in ("daguerre", "torch")),
+    }
 
 
 def _bar() -> Progress:
