@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from ..data.languages import foreign, translations
 from ..data.phrases import pick
 from ..data.pictures import Pictures
 from ..data.scenes import Composer, Scene, load_cutouts
@@ -136,10 +138,9 @@ class Illustrations:
         if "scene" in row:
             return str(row["scene"])
         if self.names and abroad < self.lessons.foreign:
-            from ..data.languages import foreign, translations
-
-            if named := translations(self.names).get(str(row.get("concept"))):
-                return foreign(named, row["style_words"], rng)
+            names = translations(self.names).get(str(row.get("concept")), ())
+            if said := foreign(names, str(row["style_words"]), Random(rng.initial_seed())):
+                return said
         return pick(row, rng)
 
     @torch.no_grad()

@@ -10,42 +10,15 @@ from random import Random
 from typing import Any
 
 from ..data.colors import COLORS, PAINTS
+from ..data.languages import ABROAD, ARTICLES, KEYWORDS, painted, translations
+from ..data.languages import COLORS as ABROAD_COLORS
 from ..data.layout import RELATIONS
-from ..data.parquet import ParquetTable
 from ..data.phrases import with_article
 from ..data.wording import SceneWords, caption
 
 SCENES, TEMPLATED = 8000, 6000  # sentences
 SHARES = {"captions": 0.3, "words": 0.2, "names": 0.25, "scenes": 0.25}  # of a batch
-ARTICLES = {
-    "da": ("en", "et"), "de": ("ein", "eine", "der", "die", "das"), "en": ("a", "the"), "es": ("un", "una", "el", "la"),
-    "fr": ("un", "une", "le", "la"), "hu": ("egy", "a"), "it": ("un", "una", "il", "la"), "nb": ("en", "et"),
-    "nl": ("een", "de", "het"), "pt": ("um", "uma", "o", "a"), "sv": ("en", "ett"), "vi": ("một", "một con"),
-    "zh": ("一个", "一只"),
-}  # fmt: skip
-# Of PAINTS, in the order red, orange, yellow, green, blue, purple, pink, brown; and of black and white. German, Russian
-# and others bend them by gender: any form will be understood.
-ABROAD = {
-    "da": "rød orange gul grøn blå lilla lyserød brun sort hvid",
-    "ja": "赤い オレンジ色の 黄色い 緑の 青い 紫の ピンクの 茶色い 黒い 白い",
-    "de": "rote orange gelbe grüne blaue lila rosa braune schwarze weiße",
-    "ko": "빨간 주황색 노란 초록색 파란 보라색 분홍색 갈색 검은 하얀",
-    "es": "rojo naranja amarillo verde azul morado rosa marrón negro blanco",
-    "fr": "rouge orange jaune vert bleu violet rose marron noir blanc",
-    "it": "rosso arancione giallo verde blu viola rosa marrone nero bianco",
-    "nl": "rode oranje gele groene blauwe paarse roze bruine zwarte witte",
-    "pl": "czerwony pomarańczowy żółty zielony niebieski fioletowy różowy brązowy czarny biały",
-    "pt": "vermelho laranja amarelo verde azul roxo rosa marrom preto branco",
-    "ru": "красный оранжевый жёлтый зелёный синий фиолетовый розовый коричневый чёрный белый",
-    "sv": "röd orange gul grön blå lila rosa brun svart vit",
-    "uk": "червоний помаранчевий жовтий зелений синій фіолетовий рожевий коричневий чорний білий",
-    "zh": "红色的 橙色的 黄色的 绿色的 蓝色的 紫色的 粉色的 棕色的 黑色的 白色的",
-}  # fmt: skip
-KEYWORDS = 3  # of a list of them
 PAINTED = 6000  # names with a color, in other languages
-AFTER = "es", "fr", "it", "pt"  # the color comes after the name
-CLOSED = "ja", "zh"  # no space between words
-ENDINGS = {"de": ("r", "s", "n"), "es": ("s",), "fr": ("e", "s")}  # of bent adjectives
 FORMS = ("a {w}", "{c} {w}", "a {c} {w}", "{w}, {s}", "a {a} {w} wearing a {t}", "a {w} on a {c} background",
          "a {w} and a {t}", "two {w}s")  # fmt: skip
 MOODS = (
@@ -115,31 +88,20 @@ def _scene(things: Sequence[str], styles: Sequence[str], rng: Random) -> Text:
 
 def _names(path: Path, seed: int) -> Iterable[Text]:
     """Names and keywords of things in other languages, with articles; each means the English name."""
-    table = ParquetTable(path)
-    if missing := {"concept", "locale", "label", "tags"} - set(table.columns):
-        raise ValueError(f"{path} is no table of names: it has no column {', '.join(sorted(missing))}")
-    rows = list(table.rows(list(table.columns)))
     rng = Random(seed)
-    english = {row["concept"]: str(row["label"]) for row in rows if row["locale"] == "en"}
-    for row in rows:
-        means = english.get(row["concept"])
-        if means is None:
-            continue
-        label = str(row["label"])
-        yield Text(label, means)
-        yield from (Text(f"{article} {label}", with_article(means)) for article in ARTICLES.get(row["locale"], ()))
-        if row["tags"]:
-            yield Text(", ".join(map(str, row["tags"][:KEYWORDS])), means)
-    painted = [row for row in rows if row["locale"] in ABROAD and row["concept"] in english]
-    for row in rng.choices(painted, k=PAINTED if painted else 0):
-        color, said = rng.choice(list(zip((*PAINTS, "black", "white"), ABROAD[row["locale"]].split(), strict=True)))
-        yield _painted(row["locale"], str(row["label"]), said, f"{color} {english[row['concept']]}", rng)
-
-
-def _painted(locale: str, label: str, color: str, means: str, rng: Random) -> Text:
-    color += rng.choice(("", *ENDINGS.get(locale, ())))
-    first, second = (label, color) if locale in AFTER else (color, label)
-    said = first + ("" if locale in CLOSED else " ") + second
-    article = rng.choice(("", *ARTICLES.get(locale, ())))
-    kinds = (f"{means.split()[0]} thing",)
-    return Text(f"{article} {said}", with_article(means), kinds) if article else Text(said, means, kinds)
+    english = {}
+    for concept, names in translations(path).items():
+        english[concept] = next((name.label for name in names if name.locale == "en"), None)
+    known = [(name, means) for key, means in english.items() if means for name in translations(path)[key]]
+    for name, means in known:
+        yield Text(name.label, means)
+        yield from (Text(f"{article} {name.label}", with_article(means)) for article in ARTICLES.get(name.locale, ()))
+        if name.tags:
+            yield Text(", ".join(name.tags[:KEYWORDS]), means)
+    paintable = [(name, means) for name, means in known if name.locale in ABROAD]
+    for name, thing in rng.choices(paintable, k=PAINTED if paintable else 0):
+        color = rng.choice(ABROAD_COLORS)
+        said, article = painted(name.locale, name.label, color, rng), rng.choice(("", *ARTICLES.get(name.locale, ())))
+        means = f"{color} {thing}"
+        kinds = (f"{color} thing",)
+        yield Text(f"{article} {said}", with_article(means), kinds) if article else Text(said, means, kinds)
