@@ -86,11 +86,12 @@ def pack(run: Path, pictures: Path, kit: Path) -> None:
     table = table.filter([WIDE.taught(row) for row in table.select(["label", "style_words", "subgroup"]).to_pylist()])
     pyarrow.parquet.write_table(table.select([*columns, "split"]), kit / "pictures.parquet", row_group_size=256)
     shutil.copy(pictures / "names.parquet", kit / "names.parquet")
-    for stage in ("autoencoder", "clip"):
+    for stage, needed in (("autoencoder", ""), ("clip", "text.")):
         found = checkpoint.newest(run / stage)
         if found is None:
             sys.exit(f"{run / stage} holds no checkpoint; train that stage first")
-        halves = {name: value.half() for name, value in found[1]["averaged"].items()}
+        averaged = found[1]["averaged"].items()
+        halves = {name: value.half() for name, value in averaged if name.startswith(needed)}
         checkpoint.save(kit / stage, found[0]["step"], {"averaged": halves}, {})
     size = sum(file.stat().st_size for file in kit.rglob("*") if file.is_file())
     print(f"{kit}: {len(table):,} pictures, {size / 1e6:.1f} MB")
