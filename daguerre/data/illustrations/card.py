@@ -62,7 +62,7 @@ twice is one row, the other name is among its `tags`.{missing}
 - Gestures, families and jobs follow Unicode's names, which say man, woman or person where drawings differ little or
   not.
 - Some concepts look alike (dvd and optical disk; globes; moons; clocks), so that no figure reaches 100 %.
-- Emoji are yellow or of one default tone of skin in the main table; `tones` has the five tones of six styles.
+- Emoji are yellow or of one default tone of skin in the main table; `tones` has the five tones in seven styles.
 - Mirrored drawings (a hand that points right) are mirrored by the package, not drawn anew.
 """
 
