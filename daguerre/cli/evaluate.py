@@ -12,7 +12,7 @@ from rich.table import Table
 from .flags import BUILT_IN_MODEL, ModelFlags
 
 if TYPE_CHECKING:
-    from ..evaluate.bench import Bench
+    from ..evaluate.bench import Bench, Tell
     from ..evaluate.figures import Figure
 
 OUT = Path("runs/evaluate")
@@ -53,28 +53,17 @@ def tintype(
     from ..evaluate.measures import measured
     from ..evaluate.report import write
     from ..evaluate.sheets import Sheet
-    from ..evaluate.suite import QUICK, Amounts, read_taught
+    from ..evaluate.suite import FULL, QUICK, read_taught
     from .models import find
 
     network, loaded = load_lite0(), model.load()
     beside = find(model.model).path.with_suffix(".taught.tsv")
     listed = taught or (beside if beside.is_file() else None)
-    plan = Plan(
-        pictures=pictures,
-        out=out,
-        taught=read_taught(listed) if listed else None,
-        amounts=QUICK if quick else Amounts(),
-        steps=steps,
-    )
+    known, amounts = read_taught(listed) if listed else None, QUICK if quick else FULL
+    plan = Plan(pictures=pictures, out=out, taught=known, amounts=amounts, steps=steps)
     figures, sheets = list["Figure"](), list[Sheet]()
     with _bar() as bar:
-        task = bar.add_task("", total=None)
-        bench = Bench(
-            loaded,
-            plan,
-            network,
-            lambda what, done, total: bar.update(task, description=what, completed=done, total=total),
-        )
+        bench = Bench(loaded, plan, network, _teller(bar))
         facts = _facts(bench, listed.name if listed else "all training pictures of the table")
         for part in measured(bench):
             figures += [one for one in part if not isinstance(one, Sheet)]
@@ -96,6 +85,11 @@ def _facts(bench: "Bench", listed: str) -> dict[str, str]:
         "prompts with a real counterpart": groups,
         "versions": ", ".join(f"{name} {_version(name)}" for name in ("daguerre", "torch")),
     }
+
+
+def _teller(bar: Progress) -> "Tell":
+    task = bar.add_task("", total=None)
+    return lambda what, done, total: bar.update(task, description=what, completed=done, total=total)
 
 
 def _bar() -> Progress:

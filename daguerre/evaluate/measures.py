@@ -98,7 +98,7 @@ def likeness(bench: Bench, drawn: Sequence[Drawn]) -> Iterator[Figure | Sheet]:
             real=crowd.estimate(real),
             decoded=crowd.estimate(back.top),
             percent=False,
-            note="less is better; depends on how many pictures are compared",
+            note="Less is better; the fewer pictures, the farther they look.",
         )
     yield from memorization(bench, drawn)
 
@@ -122,10 +122,11 @@ def memorization(bench: Bench, drawn: Sequence[Drawn]) -> Iterator[Figure | Shee
         found = nearest(one.looked.concept, known)
         yield Figure(
             section="memorization",
-            name=f"{one.group.name}: nearer to a training picture than {1 - COMMON:.0%} of held-out ones",
+            name=f"{one.group.name}: nearer to a training picture than {100 * (1 - COMMON):.0f} % of held-out ones",
             model=share([near.distance < limit for near in found]),
             real=share([near.distance < limit for near in held]),
-            note=f"the threshold is a distance of {limit:.3f}, from {len(held)} autoencoded held-out pictures",
+            note=f"The threshold is a distance of {limit:.3f}, from {len(held)} autoencoded held-out pictures. One "
+            "remembered in outline, but roughly painted, can escape it: look at the closest pairs below.",
         )
         captions = [item.caption for item in one.group.items]
         pairs += zip(found, one.images, captions, strict=True)

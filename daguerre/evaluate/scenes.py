@@ -135,7 +135,7 @@ def _graded(detector: Detector, scenes: Sequence[Scene], drawn: Sequence[Pixels]
         again = to_image(through_autoencoder(bench.model, to_tensor(Image.fromarray(scene.pixels))))
         back.append(right(detector.find(np.asarray(again)), scene, size))
         ours.append(right(detector.find(pixels), scene, len(pixels)))
-    note = "near misses: real scenes under captions with one wrong fact, which the detector should not find right"
+    note = "Near misses: real scenes under captions with one wrong fact, which the detector should not find right"
     for task in (*TASKS, "overall"):
         places = [i for i, scene in enumerate(scenes) if task in (scene.task, "overall")]
         model, own, decoded, wrong = ([part[i] for i in places] for part in (ours, real, back, near))
