@@ -53,6 +53,9 @@ class ConceptJudge:
         number = {name: i for i, name in enumerate(self.names)}
         self.labels = torch.tensor([number[item.concept] for item in self.real])
         self.number = number
+        self.families: dict[str, set[str]] = {}
+        for item in self.real:
+            self.families.setdefault(item.concept, set()).add(item.family)
         folds = torch.tensor([fold(item.concept, item.family) for item in self.real])
         self.probes = [
             fit(self.vectors[folds != k], self.labels[folds != k], len(self.names), CONCEPT_RIDGE) for k in range(FOLDS)
@@ -60,7 +63,7 @@ class ConceptJudge:
 
     def judged(self, wanted: Illustration) -> bool:
         """Whether the concept is shown by another family, too."""
-        return any(item.concept == wanted.concept and item.family != wanted.family for item in self.real)
+        return bool(self.families.get(wanted.concept, set()) - {wanted.family})
 
     def nearest(self, vectors: Tensor, wanted: Sequence[Illustration], *, family: bool = False) -> list[int]:
         """Ranks by the nearest real picture of each concept. `vectors`: (N, D), one for each wanted.
