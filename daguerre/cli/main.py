@@ -1,6 +1,7 @@
 """The command `daguerre`. Commands are named by their place and imported when they are used, so help is instant."""
 
 import logging
+import os
 import sys
 
 from cyclopts import App
@@ -45,12 +46,15 @@ app.command(evaluate)
 
 
 def main() -> None:
-    """Exit codes: 0 done, 1 failed, 2 the request or a file is unusable, 130 interrupted."""
+    """Exit codes: 0 done, 1 failed, 2 the request or a file is unusable, 130 interrupted, 141 nobody reads on."""
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
     try:
         app()
     except KeyboardInterrupt:
         sys.exit(130)
+    except BrokenPipeError:  # `daguerre show picture.png | head`: the reader has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # so that the last flush has a place to go
+        sys.exit(141)
     except Exception as error:
         failure = friendly(error)
         print(f"daguerre: {failure}", file=sys.stderr)

@@ -171,3 +171,12 @@ def test_models_list(run, model):
     names = [json.loads(line)["name"] for line in run("models", "list", "--json").stdout.splitlines()]
     assert names == ["tintype", "toy"]
     assert "built in" in run("models", "list").stdout
+
+
+def test_a_reader_that_has_seen_enough_is_no_error(home, tmp_path):
+    command = [sys.executable, "-m", "daguerre.cli.main", "models", "list"]
+    environment = {**os.environ, "HOME": str(home)}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment) as process:
+        process.stdout.close()
+        assert process.stderr.read() == b""
+        assert process.wait() == 141
