@@ -32,7 +32,7 @@ UNCOUNTED = re.compile(
     r"|oden|shaved ice|custard|fondue|garlic|broccoli|leafy green|foggy|fog|fire|high voltage|landslide|camping|wood"
     r"|sunrise|sunset|soap|milky way|breast-feeding|locked|unlocked|biting lip|cityscape|desert|national park|x-ray"
     r"|world map|curling|seat|tear-off calendar|heart exclamation|heart decoration|mouth|tongue|cricket|hole|milk"
-    r"|station|ginger root|magnet|dizzy|mahjong"
+    r"|station|ginger root|magnet|dizzy|mahjong|luggage|hourglass done|.*tennis"
 )
 CLEAR = 40  # alpha, of 255, below which a pixel is none of the thing's
 

@@ -4,7 +4,7 @@ from collections import Counter
 from dataclasses import dataclass
 from random import Random
 
-from .phrases import plural, with_article
+from .phrases import in_style, plural, with_article
 
 NUMBERS = {2: "two", 3: "three", 4: "four"}
 PLACES = {
@@ -34,16 +34,15 @@ class SceneWords:
 
 def caption(words: SceneWords, rng: Random) -> str:
     """One way to say it, in lower case but for names. A white background is named now and then, others always."""
-    said = _things(words, rng)
+    said, chance = _things(words, rng), rng.random()
+    if chance < 0.15:
+        said = rng.choice(in_style(said, words.style))
     if words.background != "white" or rng.random() < 0.3:
         said = _on_background(said, words.background, rng)
-    chance = rng.random()
-    if chance < 0.25:
+    if chance < 0.4:
         return said
-    if chance < 0.35:
-        return f"{rng.choice(OPENINGS)} {said}"
     if chance < 0.5:
-        return f"{rng.choice((with_article(words.style), words.style))} of {said}"
+        return f"{rng.choice(OPENINGS)} {said}"
     return f"{said}, {words.style}" if chance < 0.95 else f"{words.style}, {said}"
 
 

@@ -37,7 +37,23 @@ from tests.train.line import QUICK
 SIZE = 32
 COLORS = ("red", "green", "blue", "orange", "purple", "black")
 STYLES = ("flat modern", "3d render")
-WORDS = ("", "a", "an", "of", "ball", "flat", "modern", "3d", "render", "round", "toy", *COLORS)
+WORDS = (
+    "",
+    "a",
+    "an",
+    "of",
+    "ball",
+    "flat",
+    "modern",
+    "3d",
+    "render",
+    "round",
+    "toy",
+    *COLORS,
+    "in",
+    "style",
+    "picture",
+)
 TEXT = CLIPTextConfig(width=16, layers=1, heads=2, vocabulary=64, context=12, end_token=63)
 VISION = CLIPVisionConfig(size=16, patch=8, width=16, layers=1, heads=2, projection=16)
 ARCHITECTURE = Architecture(
