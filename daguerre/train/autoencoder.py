@@ -31,6 +31,7 @@ class Objective:
     features: Path | None = None  # file of VGG-16, at will with LPIPS' weights
     adversary: float = 0.2  # largest weight of the adversarial term
     adversary_from: int = 2000  # step at which the discriminator joins
+    decoder_only: bool = False  # the encoder stays as it is, so that a U-Net which knows its latents goes on working
 
 
 class Discriminator(nn.Sequential):
@@ -66,6 +67,9 @@ class AutoencoderRecipe:
 
     def __init__(self, vae: VAE, pictures: Pictures, batch: int, seed: int, objective: Objective, previews: Pictures):
         self.trained = vae
+        if objective.decoder_only:
+            vae.encoder.requires_grad_(False)
+            vae.quant.requires_grad_(False)
         self.pictures, self.batch, self.seed, self.objective = pictures, batch, seed, objective
         self.previews = previews
         self.discriminator = Discriminator()

@@ -112,7 +112,7 @@ class Plan:
     names: Path | None = None  # Parquet of names in other languages: concept, locale, label, tags
     teacher: Path | None = None  # folder for the package of MiniLM, which then teaches what words mean
     towers: Path | None = None  # averaged weights of an earlier stage "clip", as which this one begins
-    start: Path | None = None  # a model file whose U-Net this one begins as
+    start: Path | None = None  # a model file as whose networks the autoencoder and the U-Net begin
     dropout: float = 0.1  # share of captions emptied, for guidance (arXiv:2207.12598)
     architecture: Architecture = TINTYPE
 
@@ -139,6 +139,8 @@ def train(
 def _identity(plan: Plan, stage: str) -> dict[str, Any]:
     """What else decides the weights of a stage."""
     known = {"seed": plan.seed, "pictures": _sha256(plan.pictures)}
+    if stage == "autoencoder" and plan.start:
+        return {**known, "start": _sha256(plan.start)}
     if stage == "clip" and (plan.teacher or plan.towers):
         files = {name: path and _sha256(path) for name, path in (("names", plan.names), ("towers", plan.towers))}
         return {**known, **files, "teacher": plan.teacher and MINILM.sha256}
@@ -150,7 +152,10 @@ def _identity(plan: Plan, stage: str) -> dict[str, Any]:
 
 
 def _autoencoder(plan: Plan) -> tuple[loop.Recipe, Pace]:
-    vae = VAE(plan.architecture.vae).to(pick_device(plan.device), memory_format=torch.channels_last)  # type: ignore[call-overload]
+    vae = VAE(plan.architecture.vae)
+    if plan.start:
+        vae.load_state_dict(load_model(plan.start, device="cpu", dtype="float32").vae.state_dict())
+    vae.to(pick_device(plan.device), memory_format=torch.channels_last)  # type: ignore[call-overload]
     pace, previews = plan.autoencoder, _pictures(plan, "val")
     previews = Pictures(previews.pixels[::8], previews.rows[::8])
     pictures = _pictures(plan, "train")

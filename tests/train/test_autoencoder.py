@@ -121,3 +121,11 @@ def test_samples_show_pictures_above_their_reconstructions(tmp_path, pictures):
         assert sheet.size == (12 * 32, 2 * 32)
         assert sheet.getpixel((16, 16)) == (255, 0, 0)
         assert sheet.getpixel((0, 0)) == (255, 255, 255)
+
+
+def test_the_decoder_may_learn_alone(tmp_path, pictures):
+    recipe = toys.autoencoder(pictures, decoder_only=True)
+    before = {k: v.clone() for k, v in recipe.trained.state_dict().items()}
+    finish(recipe, quick(steps=6), tmp_path)
+    changed = {k.split(".")[0] for k, v in recipe.trained.state_dict().items() if not torch.equal(v, before[k])}
+    assert changed == {"decoder", "post_quant"}
