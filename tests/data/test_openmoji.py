@@ -99,7 +99,7 @@ def client(folder, script):
 
 def test_npm_fetches_the_package(tmp_path, monkeypatch):
     package = write_package(tmp_path / "registry")
-    script = f'[ "$1 $2" = "pack openmoji@0.0.1" ] && cp {tmp_path}/registry/*.tgz .'
+    script = f'[ "$1 $4" = "pack openmoji@0.0.1" ] && cp {tmp_path}/registry/*.tgz .'
     monkeypatch.setenv("PATH", client(tmp_path / "bin", script))
     list(build(tmp_path / "new", package))
     assert len(rows_of(tmp_path / "new")) == 4

