@@ -49,7 +49,8 @@ def test_a_client_that_fails(tmp_path, monkeypatch):
 def test_pip_is_that_of_the_interpreter(tmp_path, monkeypatch):
     """A real pip, told to look in an empty folder: it fails, and says so."""
     monkeypatch.setenv("PIP_NO_INDEX", "1")
-    with pytest.raises(missing=r"(?s)could not fetch no-such-words==1: .*no_such_words-1-py3-none-any\.whl there"):
+    said = r"(?s)could not fetch no-such-words==1: .*no_such_words-1-py3-none-any\.whl there"
+    with pytest.raises(OSError, match=said):
         fetched(Package("no-such-words", "1", ADA, "pypi"), tmp_path)
 
 
