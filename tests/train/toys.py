@@ -120,10 +120,11 @@ def tokenize(captions: Sequence[str]) -> torch.Tensor:
     return torch.tensor([ids + [63] * (12 - len(ids)) for ids in rows])
 
 
-def autoencoder(pictures: Pictures, crop: int = SIZE, adversary_from: int = 3) -> AutoencoderRecipe:
+def autoencoder(pictures: Pictures, crop: int = SIZE, adversary_from: int = 3, **more: bool) -> AutoencoderRecipe:
     torch.manual_seed(0)
     vae = VAE(ARCHITECTURE.vae).to(memory_format=torch.channels_last)
-    return AutoencoderRecipe(vae, pictures, 4, 0, Adversary(crop=crop, adversary_from=adversary_from), pictures)
+    objective = Adversary(crop=crop, adversary_from=adversary_from, **more)
+    return AutoencoderRecipe(vae, pictures, 4, 0, objective, pictures)
 
 
 def contrastive(pictures: Pictures) -> ContrastiveRecipe:
