@@ -9,18 +9,19 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from .exit import UNUSABLE, Failure
 from .flags import BUILT_IN_MODEL, ModelFlags
 
 if TYPE_CHECKING:
     from ..evaluate.bench import Bench, Tell
     from ..evaluate.figures import Figure
 
-OUT = Path("runs/evaluate")
+PICTURES, OUT = Path("datasets/illustrations/illustrations.parquet"), Path("runs/evaluate")
 
 
 def tintype(
     *,
-    pictures: Path,
+    pictures: Path = PICTURES,
     taught: Path | None = None,
     out: Path = OUT,
     quick: Annotated[bool, Parameter(negative="")] = False,
@@ -56,6 +57,7 @@ def tintype(
     from ..evaluate.suite import FULL, QUICK, read_taught
     from .models import find
 
+    _require(pictures)
     network, loaded = load_lite0(), model.load()
     beside = find(model.model).path.with_suffix(".taught.tsv")
     listed = taught or (beside if beside.is_file() else None)
@@ -74,6 +76,12 @@ def tintype(
     else:
         _print(figures)
         print(out / "report.html")
+
+
+def _require(pictures: Path) -> None:
+    if not pictures.is_file():
+        told = "`daguerre data build illustrations` makes it, or --pictures names another"
+        raise Failure(f"{pictures}: no such table; {told}", UNUSABLE)
 
 
 def _facts(bench: "Bench", listed: str) -> dict[str, str]:

@@ -153,6 +153,17 @@ def test_the_command(table, tmp_path, monkeypatch, capsys):
     assert (out / "free-prompts.png").is_file()
 
 
+def test_without_a_table_what_to_do_is_said(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(main, "app", partial(app, ["evaluate", "tintype"]))
+    with pytest.raises(SystemExit) as end:
+        main.main()
+    assert end.value.code == 2
+    assert (
+        "illustrations.parquet: no such table; `daguerre data build illustrations` makes it" in capsys.readouterr().err
+    )
+
+
 def test_a_taught_list_beside_the_model_is_found(table, tmp_path, monkeypatch):
     path = Path(write_toy(toy(), tmp_path / "model.safetensors"))
     path.with_suffix(".taught.tsv").write_text("yak\toil\n")
