@@ -11,7 +11,7 @@ from typing import Any
 
 from PIL import Image
 
-from ..files.durable import durable_write
+from ..files.durable import durable_text, durable_write
 from .decode import PictureError, probe
 from .packages import Package, fetched
 from .phrases import with_article
@@ -69,14 +69,10 @@ def build(folder: Path, package: Package = OPENMOJI) -> Iterator[tuple[int, int]
         groups=", ".join(GROUPS), held_out=HELD_OUT,
     )  # fmt: skip
     table = pyarrow.Table.from_pylist(list(rows.values()))
-    durable_write(folder / "README.md", lambda target: _write_text(target, card))
+    durable_text(folder / "README.md", card)
     durable_write(path, lambda target: pyarrow.parquet.write_table(table, target, row_group_size=256))
     shutil.rmtree(drawn)
     yield len(concepts), len(concepts)
-
-
-def _write_text(target: Path, text: str) -> None:
-    target.write_text(text, encoding="utf-8")
 
 
 def _opened(path: Path) -> tuple[list[dict[str, Any]], dict[str, str]]:

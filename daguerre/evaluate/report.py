@@ -11,7 +11,7 @@ from string import Template
 
 from PIL import Image
 
-from ..files.durable import durable_write
+from ..files.durable import durable_text, durable_write
 from .figures import Estimate, Figure
 from .sheets import SIDE, Sheet, sheet
 
@@ -23,7 +23,7 @@ HEAD = ("", "model", "real pictures", "these through the autoencoder", "model to
 def write(folder: Path, facts: Mapping[str, str], figures: Sequence[Figure], sheets: Sequence[Sheet]) -> None:
     """Writes FOLDER/figures.json, FOLDER/report.html and FOLDER/NAME.png for every sheet."""
     told = json.dumps({"facts": dict(facts), "figures": [figure.told() for figure in figures]}, indent=1)
-    durable_write(folder / "figures.json", lambda target: _write(target, told + "\n"))
+    durable_text(folder / "figures.json", told + "\n")
     images = {one.name: sheet(one.cells, COLUMNS) for one in sheets if one.cells}
     for name, image in images.items():
         durable_write(folder / f"{name}.png", lambda target, image=image: image.save(target, "PNG"))  # type: ignore[misc]
@@ -31,7 +31,7 @@ def write(folder: Path, facts: Mapping[str, str], figures: Sequence[Figure], she
     rows = "".join(f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>" for name, value in facts.items())
     template = Template(Path(__file__).with_name("report.html").read_text(encoding="utf-8"))
     page = template.substitute(title=escape(facts.get("model", "a model")), facts=rows, body=body)
-    durable_write(folder / "report.html", lambda target: _write(target, page))
+    durable_text(folder / "report.html", page)
 
 
 def shown(estimate: Estimate | None, *, percent: bool = True) -> str:
@@ -75,7 +75,3 @@ def _sheets(sheets: Sequence[Sheet], images: Mapping[str, Image.Image]) -> Itera
             yield f'<div class=wide><img src="{source}" alt="{escape(one.title)}" width="{COLUMNS * SIDE}"></div>'
             listed = "".join(f"<li>{escape(cell.caption)}</li>" for cell in one.cells if cell.caption)
             yield f"<details><summary>Captions, row by row</summary><ol>{listed}</ol></details>"
-
-
-def _write(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")

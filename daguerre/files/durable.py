@@ -50,6 +50,15 @@ def durable_write(path: Path, write: Callable[[Path], None], *, overwrite: bool 
         shutil.rmtree(scratch, ignore_errors=True)
 
 
+def durable_text(path: Path, text: str) -> None:
+    """Writes UTF-8 text as `durable_write` does; what UTF-8 cannot say becomes "?"."""
+
+    def write(target: Path) -> None:
+        target.write_text(text, encoding="utf-8", errors="replace")
+
+    durable_write(path, write)
+
+
 @contextmanager
 def _disk_errors(path: Path) -> Iterator[None]:
     """safetensors tells of a full disk by an error of its own; this makes it the OSError that it was."""

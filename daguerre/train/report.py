@@ -15,7 +15,7 @@ from string import Template
 from typing import Any
 from urllib.parse import quote
 
-from ..files.durable import durable_write
+from ..files.durable import durable_text
 from ..request import RequestError
 from .config import Run
 from .curves import DARK, Record, curve, draw_curves, read_log
@@ -52,12 +52,8 @@ def write_report(run: Path) -> Path:
     ]
     template = Template(Path(__file__).with_name(PAGE).read_text(encoding="utf-8"))
     text = template.substitute(title=joined(f"{run.resolve().name}: training"), body="\n".join(filter(None, parts)))
-    durable_write(run / PAGE, lambda target: _write(target, text))
+    durable_text(run / PAGE, text)
     return run / PAGE
-
-
-def _write(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8", errors="replace")
 
 
 def _read(path: Path) -> dict[str, Any]:

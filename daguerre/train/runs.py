@@ -18,7 +18,7 @@ from ..data.cache import Cache
 from ..data.config import Source
 from ..data.manifest import Manifest, gather
 from ..families.model import Model
-from ..files.durable import durable_write
+from ..files.durable import durable_text, durable_write
 from ..generate.text_to_image import Picture, text_to_image
 from ..request import RequestError
 from . import checkpoint, finder, loop
@@ -285,8 +285,4 @@ def _last_step(run: Path) -> int:
 
 def _write_text(path: Path, text: str) -> None:
     if not path.exists() or path.read_text() != text:
-        durable_write(path, lambda target: _write(target, text))
-
-
-def _write(path: Path, text: str) -> None:
-    path.write_text(text)
+        durable_text(path, text)

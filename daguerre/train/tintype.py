@@ -23,7 +23,7 @@ from ..data.pictures import Pictures, load_parquet
 from ..families.catalog import FAMILIES
 from ..families.loading import load_model
 from ..families.model import Model
-from ..files.durable import durable_write
+from ..files.durable import durable_text
 from ..generate.text_to_image import Picture, text_to_image
 from ..models.clip import CLIPText, CLIPTextConfig
 from ..models.unet import UNet, UNetConfig
@@ -308,8 +308,4 @@ def export(plan: Plan, path: Path) -> None:
     rows = [row for row in _pictures(plan, "train").rows if plan.lessons.taught(row)]
     lines = sorted({f"{row['label']}\t{row['style_words']}\n" for row in rows})
     taught = "".join(["# What the model learned to draw: a label, a tab, style words.\n", *lines])
-    durable_write(path.with_suffix(".taught.tsv"), lambda target: _write_text(target, taught))
-
-
-def _write_text(target: Path, text: str) -> None:
-    target.write_text(text, encoding="utf-8")
+    durable_text(path.with_suffix(".taught.tsv"), taught)

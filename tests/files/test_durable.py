@@ -6,7 +6,7 @@ import pytest
 from safetensors import SafetensorError
 
 from daguerre.files import durable
-from daguerre.files.durable import durable_write
+from daguerre.files.durable import durable_text, durable_write
 
 
 def text(content):
@@ -110,3 +110,9 @@ def test_a_full_disk_is_an_os_error_whoever_meets_it(tmp_path):
     assert raised.value.errno == errno.ENOSPC
     with pytest.raises(SafetensorError, match="dtype"):
         durable_write(tmp_path / "model", lambda target: (_ for _ in ()).throw(SafetensorError("unknown dtype")))
+
+
+def test_text_is_written_whole_and_in_utf8(tmp_path):
+    durable_text(tmp_path / "note.txt", "红苹果 \ud800\n")
+    assert (tmp_path / "note.txt").read_bytes() == "红苹果 ?\n".encode()
+    assert [path.name for path in tmp_path.iterdir()] == ["note.txt"]

@@ -9,7 +9,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-from ...files.durable import durable_write
+from ...files.durable import durable_text, durable_write
 from ..packages import Package, fetched
 from ..phrases import with_article
 from .card import Made, card
@@ -87,7 +87,7 @@ def build(folder: Path, wanted: Wanted = Wanted()) -> Iterator[tuple[int, int]]:
         rows[path.name] = yield from _rows([d for d in drawings if bool(d.tone) is toned], wanted, drawn, labels)
         _write(path, pa.Table.from_pylist(rows[path.name], schema=_schema()))
     text = card(Made(wanted.chosen(), wanted.size, missing, wanted.names), rows)
-    durable_write(folder / f"README{wanted.suffix}.md", lambda target: _write_text(target, text))
+    durable_text(folder / f"README{wanted.suffix}.md", text)
     shutil.rmtree(drawn)
 
 
@@ -202,7 +202,3 @@ def _write(path: Path, table: Any) -> None:
     import pyarrow.parquet as pq  # type: ignore[import-untyped]
 
     durable_write(path, lambda target: pq.write_table(table, target, row_group_size=256))
-
-
-def _write_text(target: Path, text: str) -> None:
-    target.write_text(text, encoding="utf-8")
