@@ -12,7 +12,7 @@ PACKAGE = ROOT / "daguerre"
 # What has to stay small enough to be known by heart, and what a newcomer reads from a prompt to its picture.
 CORE = ("request.py", "diffusion", "models", "text", "checkpoints", "families")
 SPINE = ("cli/generate.py", "generate/text_to_image.py", "diffusion/samplers/euler.py", "provenance/png.py")
-CORE_LIMIT, SPINE_LIMIT = 2_600, 400  # lines
+CORE_LIMIT, SPINE_LIMIT = 5_000, 400  # lines
 
 
 @cache

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from .attention import Attention
+
 
 @dataclass(frozen=True, slots=True)
 class UNetConfig:
@@ -56,22 +58,6 @@ class ResBlock(nn.Module):
         h = h + self.time(F.silu(emb_BD))[:, :, None, None]
         h = self.conv2(F.silu(self.norm2(h)))
         return h.add(self.skip(x_BCHW))
-
-
-class Attention(nn.Module):
-    def __init__(self, width: int, heads: int, context: int):
-        super().__init__()
-        self.heads = heads
-        self.q = nn.Linear(width, width, bias=False)
-        self.k, self.v = (nn.Linear(context, width, bias=False) for _ in range(2))
-        self.out = nn.Linear(width, width)
-
-    def forward(self, x_BSD: Tensor, ctx_BTD: Tensor) -> Tensor:
-        projected = self.q(x_BSD), self.k(ctx_BTD), self.v(ctx_BTD)
-        q, k, v = (p.unflatten(-1, (self.heads, -1)).transpose(1, 2) for p in projected)
-        y = F.scaled_dot_product_attention(q, k, v)
-        out: Tensor = self.out(y.transpose(1, 2).flatten(2))
-        return out
 
 
 class GEGLU(nn.Module):

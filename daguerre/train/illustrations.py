@@ -116,11 +116,13 @@ class Illustrations:
         captions = [self._caption(self.data.rows[row], step, i) for row, i in zip(picked, part, strict=True)]
         device = self.text.token.weight.device
         x0 = self.data.scaled[picked].to(device).float()
-        return Batch(x0=x0, cond=self._embed(captions), weight=torch.ones(len(x0), device=device), captions=captions)
+        cond = self._embed(captions)
+        return Batch(x0=x0, cond=cond, weight=torch.ones(len(x0), device=device), captions=captions)
 
     def empty(self, count: int) -> Cond:
         """No caption, `count` times."""
-        return self._embed([""] * count)
+        with torch.no_grad():
+            return self._embed([""] * count)
 
     def _picked(self, rng: torch.Generator) -> list[int]:
         plain, scenes = self.data.plain, len(self.data.rows) - self.data.plain
@@ -143,7 +145,6 @@ class Illustrations:
                 return said
         return pick(row, rng)
 
-    @torch.no_grad()
     def _embed(self, captions: list[str]) -> Cond:
         states = self.text(tokenize(captions).to(self.text.token.weight.device))
         return Cond(states.last, states.pooled)

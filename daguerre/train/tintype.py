@@ -115,6 +115,7 @@ class Plan:
     towers: Path | None = None  # averaged weights of an earlier stage "clip", as which this one begins
     start: Path | None = None  # a model file as whose networks the autoencoder and the U-Net begin
     dropout: float = 0.1  # share of captions emptied, for guidance (arXiv:2207.12598)
+    text_rate: float = 0.0  # of the text encoder's layers while the U-Net learns; 0: they stay. Its tables always do
     architecture: Architecture = TINTYPE
 
 
@@ -149,7 +150,7 @@ def _identity(plan: Plan, stage: str) -> dict[str, Any]:
         return known
     files = {name: path and _sha256(path) for name, path in (("names", plan.names), ("start", plan.start))}
     tables = {"lessons": plain(plan.lessons), "objective": plain(plan.objective)}
-    return {**known, **files, **tables, "dropout": plan.dropout}
+    return {**known, **files, **tables, "dropout": plan.dropout, "text_rate": plan.text_rate}
 
 
 def _autoencoder(plan: Plan) -> tuple[loop.Recipe, Pace]:
@@ -194,7 +195,7 @@ def _unet(plan: Plan) -> tuple[loop.Recipe, Pace]:
         contact_sheet(pictures, path, columns=len(PREVIEW))
 
     recipe = DenoisingRecipe(
-        trained=unet,
+        trained=nn.ModuleDict({"unet": unet, "text": _awakened(text)}) if plan.text_rate else unet,
         denoise=model.denoiser(),
         batches=Illustrations(
             data=latents(vae, _pictures(plan, "train"), plan.lessons, source, plan.run / "latents.safetensors"),
@@ -210,7 +211,18 @@ def _unet(plan: Plan) -> tuple[loop.Recipe, Pace]:
         seed=plan.seed,
         draw=draw,
     )
-    return recipe, plan.unet
+    if not plan.text_rate:
+        return recipe, plan.unet
+    rates = {"text.*": plan.text_rate, **plan.unet.optimizer.rates}
+    return recipe, replace(plan.unet, optimizer=replace(plan.unet.optimizer, rates=rates))
+
+
+def _awakened(text: CLIPText) -> CLIPText:
+    """The encoder, ready to learn but for its tables: words that no caption holds keep their place among the others."""
+    text.requires_grad_(True)
+    text.token.requires_grad_(False)
+    text.position.requires_grad_(False)
+    return text
 
 
 Work = Callable[[Plan], tuple[loop.Recipe, Pace]]
@@ -269,6 +281,10 @@ def trained_text(plan: Plan) -> CLIPText:
     return text.eval().requires_grad_(False)
 
 
+def _part(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
+
+
 def _averaged(plan: Plan, stage: str) -> dict[str, Tensor]:
     found = checkpoint.newest(plan.run / stage)
     if found is None:
@@ -298,8 +314,10 @@ def export(plan: Plan, path: Path) -> None:
 
     Beside it, in NAME.taught.tsv, stands what the U-Net was taught: a label, a tab and style words on each line.
     """
-    vae, text = trained_vae(plan), trained_text(plan)
-    states = {"unet": _averaged(plan, "unet"), "vae": vae.state_dict(), "text": text.state_dict()}
+    vae, text, averaged = trained_vae(plan), trained_text(plan), _averaged(plan, "unet")
+    states = {"unet": averaged, "vae": vae.state_dict(), "text": text.state_dict()}
+    if plan.text_rate:
+        states |= {name: _part(averaged, f"{name}.") for name in ("unet", "text")}
     halves = {part: {k: v.half().contiguous() for k, v in state.items()} for part, state in states.items()}
     description = Description(
         family="tintype", prediction="v", unet=plan.architecture.unet, vae=vae.config, text=(text.config,)
