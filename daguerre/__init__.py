@@ -9,7 +9,8 @@ if TYPE_CHECKING:
     from .diffusion.denoiser import Step
     from .families.loading import load_model
     from .families.model import Model
-    from .generate.text_to_image import Picture, text_to_image
+    from .generate.drawing import Picture
+    from .generate.text_to_image import text_to_image
 
 __version__ = "0.1.0"
 __all__ = ["Model", "Picture", "RequestError", "Step", "TextToImage", "load_model", "text_to_image"]
@@ -17,7 +18,7 @@ __all__ = ["Model", "Picture", "RequestError", "Step", "TextToImage", "load_mode
 # Names whose modules import torch: fetched when first used, so that `import daguerre` costs nothing.
 _LATER = {
     "Model": "families.model",
-    "Picture": "generate.text_to_image",
+    "Picture": "generate.drawing",
     "Step": "diffusion.denoiser",
     "load_model": "families.loading",
     "text_to_image": "generate.text_to_image",

@@ -11,8 +11,14 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "daguerre"
 # What has to stay small enough to be known by heart, and what a newcomer reads from a prompt to its picture.
 CORE = ("request.py", "diffusion", "models", "text", "checkpoints", "families")
-SPINE = ("cli/generate.py", "generate/text_to_image.py", "diffusion/samplers/euler.py", "provenance/png.py")
-CORE_LIMIT, SPINE_LIMIT = 5_000, 400  # lines
+SPINE = (
+    "cli/generate.py",
+    "generate/text_to_image.py",
+    "generate/drawing.py",
+    "diffusion/samplers/euler.py",
+    "provenance/png.py",
+)
+CORE_LIMIT, SPINE_LIMIT = 5_000, 500  # lines
 
 
 @cache

@@ -22,7 +22,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
-from daguerre.generate.text_to_image import Picture, text_to_image
+from daguerre.generate.drawing import Picture
+from daguerre.generate.text_to_image import text_to_image
 from daguerre.models.unet import UNet
 from daguerre.train import checkpoint, loop, tintype
 from daguerre.train.config import Loop, Objective, Optimizer

@@ -28,8 +28,8 @@ from daguerre.cli.models import BUILT_IN, resolve
 from daguerre.data.pictures import load_parquet
 from daguerre.families.loading import load_model
 from daguerre.families.model import Model
+from daguerre.generate.drawing import to_image
 from daguerre.generate.preview import linear, preview
-from daguerre.generate.text_to_image import to_image
 from daguerre.generate.upscale import Upscaler, load_upscaler, upscale
 from daguerre.train.contact_sheet import contact_sheet, to_tensor
 

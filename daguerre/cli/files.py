@@ -13,7 +13,7 @@ from ..files.durable import durable_write
 from ..provenance import png
 
 if TYPE_CHECKING:
-    from ..generate.text_to_image import Picture
+    from ..generate.drawing import Picture
 
 
 def slug(prompt: str) -> str:

@@ -12,7 +12,7 @@ from .files import save_grid, save_picture, slug
 from .flags import BUILT_IN_MODEL, PLAIN, STANDARD, AdapterFlags, DrawingFlags, ModelFlags
 
 if TYPE_CHECKING:
-    from ..generate.text_to_image import Picture
+    from ..generate.drawing import Picture
     from ..provenance.record import UsedAdapter
 
 Switch = Annotated[bool, Parameter(negative="")]
@@ -49,7 +49,8 @@ def generate(
         Print one JSON object per picture.
     """
     from ..adapters.adapted import adapted
-    from ..generate.text_to_image import Picture, settled, text_to_image
+    from ..generate.drawing import Picture, settled
+    from ..generate.text_to_image import text_to_image
     from .progress import Preview, Progress
 
     files = adapters.files()

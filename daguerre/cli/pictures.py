@@ -17,7 +17,7 @@ from .flags import ModelFlags
 if TYPE_CHECKING:
     from ..adapters.adapted import AdapterFile
     from ..families.model import Model, Prediction
-    from ..generate.text_to_image import Picture
+    from ..generate.drawing import Picture
 
 Files = Annotated[tuple[Path, ...], Parameter(negative="")]
 KINDS: "dict[str, Prediction]" = {"epsilon": "epsilon", "v": "v", "flow": "flow"}
@@ -141,7 +141,8 @@ def _files(picture: Path, then: Record, given: tuple[Path, ...]) -> "list[Adapte
 
 
 def _draw(model: "Model", then: Record) -> "Picture":
-    from ..generate.text_to_image import Picture, text_to_image
+    from ..generate.drawing import Picture
+    from ..generate.text_to_image import text_to_image
     from ..runtime.device import exact
     from .progress import Progress
 

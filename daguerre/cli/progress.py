@@ -65,7 +65,7 @@ class Preview:
         if begun < self.ready:
             return
         from ..files.durable import durable_write
-        from ..generate.text_to_image import to_image
+        from ..generate.drawing import to_image
 
         image = to_image(self.model.vae.decode(step.x0.to(self.model.vae.post_quant.weight.dtype)))
         durable_write(self.path, lambda target: image.save(target, "PNG"))

@@ -13,7 +13,8 @@ from torch import Tensor
 
 from ..families.model import Model
 from ..files.durable import durable_write
-from ..generate.text_to_image import Picture, text_to_image
+from ..generate.drawing import Picture
+from ..generate.text_to_image import text_to_image
 from ..provenance import png
 from ..provenance.record import RecordError
 from ..request import TextToImage

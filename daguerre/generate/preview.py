@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ..families.model import Model
 from ..models.enlarger import Enlarger
-from .text_to_image import to_image
+from .drawing import to_image
 from .upscale import built_in, load_enlarger
 
 # Red, green and blue in [-1, 1] as a linear map of scaled latents, by what tells a VAE: its channels and its scale.

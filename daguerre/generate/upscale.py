@@ -15,7 +15,7 @@ from ..files.reader import SETTINGS, open_checkpoint
 from ..models.enlarger import Enlarger, EnlargerConfig
 from ..provenance.record import UsedUpscaler, pixel_sha256
 from ..request import RequestError
-from .text_to_image import Picture
+from .drawing import Picture
 
 MAX_PIXELS = 64_000_000  # of the result
 TILE = 256  # pixels of the input, along one side

@@ -4,7 +4,7 @@ import hashlib
 import json
 import math
 import platform
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -13,7 +13,7 @@ from typing import Any, Self
 from PIL import Image
 
 from .. import __version__
-from ..request import RequestError, TextToImage
+from ..request import REQUESTS, RequestError, TextToImage
 
 LIBRARIES = ("torch", "numpy", "Pillow", "safetensors")
 # The fields beside the request that decide the pixels, weightiest first, and what a reader calls them.
@@ -24,6 +24,7 @@ DECISIVE = {
     "vae_sha256": "VAE",
     "adapters": "LoRAs and embeddings",
     "upscalers": "upscalers",
+    "pictures": "given pictures",
     "sampler": "sampler",
     "schedule": "schedule",
     "noise": "noise source",
@@ -77,6 +78,17 @@ class UsedUpscaler:
 
 
 @dataclass(frozen=True, kw_only=True)
+class UsedPicture:
+    """A picture that was given along with a request."""
+
+    role: str  # "image", "mask", or what a control calls it
+    sha256: str  # `pixel_sha256` of it as it was given
+
+    def __str__(self) -> str:
+        return f"{self.role} ({self.sha256[:10]})"
+
+
+@dataclass(frozen=True, kw_only=True)
 class Record:
     """How one picture was made; what has a default here is the state of the running program."""
 
@@ -93,6 +105,7 @@ class Record:
     vae_sha256: str | None = None
     adapters: tuple[UsedAdapter, ...] = ()  # in the order of their attachment
     upscalers: tuple[UsedUpscaler, ...] = ()  # in the order of their use
+    pictures: tuple[UsedPicture, ...] = ()
     device: str
     processor: str
     dtype: str
@@ -110,7 +123,9 @@ class Record:
 
     def to_json(self) -> str:
         """One line of JSON that UTF-8 can hold, whatever the prompt holds."""
-        text = json.dumps(asdict(self), ensure_ascii=False)
+        values = asdict(self)
+        values["request"] = {"kind": type(self.request).__name__, **values["request"]}
+        text = json.dumps(values, ensure_ascii=False)
         return text.encode("utf-8", "backslashreplace").decode()  # a lone surrogate becomes its JSON escape
 
     @classmethod
@@ -122,57 +137,65 @@ class Record:
             raise RecordError(f"the record is not JSON: {error}") from error
         if not isinstance(values, dict):
             raise RecordError("the record is not a JSON object")
-        values = {"adapters": [], "upscalers": [], **values}  # unknown to records before there were any
+        values = {**dict.fromkeys(USED, ()), **values}  # unknown to records before there were any
         types = {f.name: f.type for f in fields(cls)}
         if unknown := sorted(set(values) - set(types)):
             raise RecordError(f"the record's field {unknown[0]!r} is unknown to this version; update daguerre")
         if missing := sorted(set(types) - set(values)):
             raise RecordError(f"the record has no field {missing[0]!r}; it is damaged or was edited")
-        try:
-            request = _request(values["request"])
-        except (TypeError, ValueError) as error:
-            raise RecordError(f"the record's field 'request' is wrong: {error}") from error
         if not _is_table(values["versions"]):
             raise RecordError("the record's field 'versions' is not a table of texts")
-        try:
-            adapters = tuple(_adapter(used) for used in values["adapters"])
-        except (TypeError, ValueError) as error:
-            raise RecordError(f"the record's field 'adapters' is wrong: {error}") from error
-        try:
-            upscalers = tuple(_upscaler(used) for used in values["upscalers"])
-        except (TypeError, ValueError) as error:
-            raise RecordError(f"the record's field 'upscalers' is wrong: {error}") from error
-        for name in types.keys() - {"request", "versions", "adapters", "upscalers"}:
+        read: dict[str, Any] = {}
+        for name, convert in {"request": _request, **USED}.items():
+            try:
+                read[name] = convert(values[name])
+            except (TypeError, ValueError) as error:
+                raise RecordError(f"the record's field {name!r} is wrong: {error}") from error
+        for name in types.keys() - {"versions", *read}:
             if not isinstance(values[name], types[name]) or isinstance(values[name], bool):  # type: ignore[arg-type]
                 raise RecordError(f"the record's field {name!r} is of the wrong type")
-        return cls(**{**values, "request": request, "adapters": adapters, "upscalers": upscalers})
+        return cls(**{**values, **read})
 
 
 def _request(values: dict[str, Any]) -> TextToImage:
-    """A request from its JSON form; refuses unknown fields by name."""
-    known = {f.name for f in fields(TextToImage)}
+    """A request from its JSON form; refuses unknown kinds and fields by name."""
+    values = {"kind": "TextToImage", **values}  # there was but one kind once
+    if (kind := REQUESTS.get(values.pop("kind"))) is None:
+        raise RequestError(f"unknown kind of request; the kinds are {', '.join(REQUESTS)}")
+    known = {f.name for f in fields(kind)}
     if unknown := sorted(set(values) - known):
         raise RequestError(f"unknown field {unknown[0]!r}; the fields are {', '.join(sorted(known))}")
-    if "guidance_interval" in values:
-        values = {**values, "guidance_interval": tuple(values["guidance_interval"])}
-    return TextToImage(**values)
+    given: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}
+    return kind(**given)
 
 
-def _adapter(values: Any) -> UsedAdapter:
-    used = UsedAdapter(**values)
-    numbers = (used.weight, 1.0 if used.text_weight is None else used.text_weight)
-    if not all(isinstance(text, str) for text in (used.kind, used.name, used.sha256)):
-        raise ValueError("kind, name and sha256 are texts")
-    if not all(type(number) in (int, float) and abs(number) < math.inf for number in numbers):
-        raise ValueError("weight and text_weight are finite numbers")
-    return used
+def _adapters(values: Any) -> tuple[UsedAdapter, ...]:
+    found = tuple(UsedAdapter(**value) for value in values)
+    for used in found:
+        numbers = (used.weight, 1.0 if used.text_weight is None else used.text_weight)
+        if not all(isinstance(text, str) for text in (used.kind, used.name, used.sha256)):
+            raise ValueError("kind, name and sha256 are texts")
+        if not all(type(number) in (int, float) and abs(number) < math.inf for number in numbers):
+            raise ValueError("weight and text_weight are finite numbers")
+    return found
 
 
-def _upscaler(values: Any) -> UsedUpscaler:
-    used = UsedUpscaler(**values)
-    if type(used.scale) is not int or not all(isinstance(text, str) for text in (used.name, used.sha256)):
-        raise ValueError("scale is a whole number, name and sha256 are texts")
-    return used
+def _upscalers(values: Any) -> tuple[UsedUpscaler, ...]:
+    found = tuple(UsedUpscaler(**value) for value in values)
+    for used in found:
+        if type(used.scale) is not int or not all(isinstance(text, str) for text in (used.name, used.sha256)):
+            raise ValueError("scale is a whole number, name and sha256 are texts")
+    return found
+
+
+def _pictures(values: Any) -> tuple[UsedPicture, ...]:
+    found = tuple(UsedPicture(**value) for value in values)
+    if not all(isinstance(text, str) for used in found for text in (used.role, used.sha256)):
+        raise ValueError("role and sha256 are texts")
+    return found
+
+
+USED: Mapping[str, Callable[[Any], Any]] = {"adapters": _adapters, "upscalers": _upscalers, "pictures": _pictures}
 
 
 def _is_table(value: Any) -> bool:
@@ -190,8 +213,10 @@ def differences(then: Record, now: Record) -> list[str]:
         for key, name in DECISIVE.items()
         if getattr(then, key) != getattr(now, key)
     ]
-    for name in (f.name for f in fields(TextToImage) if f.name not in DECISIVE):
-        asked, given = getattr(then.again(), name), getattr(now.again(), name)
+    if type(then.request) is not type(now.request):
+        lines.append(f"task: {type(then.request).__name__} then, {type(now.request).__name__} now")
+    for name in (f.name for f in fields(then.request) if f.name not in DECISIVE):
+        asked, given = getattr(then.again(), name), getattr(now.again(), name, None)
         if asked != given:
             lines.append(f"{name}: {asked!r} then, {given!r} now")
     for library in dict.fromkeys([*then.versions, *now.versions]):

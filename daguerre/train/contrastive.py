@@ -11,10 +11,10 @@ from torch.nn import functional as F
 from ..data.phrases import pick
 from ..data.pictures import Pictures
 from ..models.clip import CLIPText
+from ..models.vision import CLIPVision
 from ..request import RequestError
 from .contact_sheet import contact_sheet
 from .randomness import generator
-from .vision import CLIPVision
 
 Tokenize = Callable[[list[str]], Tensor]  # captions -> padded token ids (B, context)
 

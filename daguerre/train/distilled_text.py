@@ -20,11 +20,11 @@ from torch.nn import functional as F
 
 from ..data.pictures import Pictures
 from ..models.clip import CLIPText
+from ..models.vision import CLIPVision
 from ..text.tokenizer import END, START, Tokenizer
 from .contrastive import ContrastiveRecipe, Tokenize, Towers
 from .phrasebook import SHARES, Phrasebook, Text
 from .randomness import generator
-from .vision import CLIPVision
 
 log = logging.getLogger(__name__)
 Encode = Callable[[Sequence[str]], Tensor]  # English phrases -> unit vectors (B, W)

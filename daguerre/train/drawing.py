@@ -12,7 +12,8 @@ from ..data.config import Captions
 from ..data.decode import PictureError, decode
 from ..data.manifest import Entry
 from ..families.model import Model
-from ..generate.text_to_image import Picture, text_to_image
+from ..generate.drawing import Picture
+from ..generate.text_to_image import text_to_image
 from ..request import TextToImage
 from .config import Run
 from .contact_sheet import to_tensor

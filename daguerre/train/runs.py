@@ -19,7 +19,8 @@ from ..data.config import Source
 from ..data.manifest import Manifest, gather
 from ..families.model import Model
 from ..files.durable import durable_text, durable_write
-from ..generate.text_to_image import Picture, text_to_image
+from ..generate.drawing import Picture
+from ..generate.text_to_image import text_to_image
 from ..request import RequestError
 from . import checkpoint, finder, loop
 from .bases import BUILT_IN, base_model

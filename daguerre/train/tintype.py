@@ -24,10 +24,12 @@ from ..families.catalog import FAMILIES
 from ..families.loading import load_model
 from ..families.model import Model
 from ..files.durable import durable_text
-from ..generate.text_to_image import Picture, text_to_image
+from ..generate.drawing import Picture
+from ..generate.text_to_image import text_to_image
 from ..models.clip import CLIPText, CLIPTextConfig
 from ..models.unet import UNet, UNetConfig
 from ..models.vae import VAE, VAEConfig
+from ..models.vision import CLIPVision, CLIPVisionConfig
 from ..runtime.device import pick_device
 from . import checkpoint, loop
 from .autoencoder import AutoencoderRecipe
@@ -42,7 +44,6 @@ from .minilm import MINILM, load_minilm
 from .objective import DenoisingObjective
 from .phrasebook import phrasebook
 from .recipe_file import plain
-from .vision import CLIPVision, CLIPVisionConfig
 
 log = logging.getLogger(__name__)
 

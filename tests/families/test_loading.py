@@ -16,7 +16,7 @@ from daguerre.checkpoints.writer import write_diffusers, write_ldm
 from daguerre.families.catalog import FAMILIES
 from daguerre.families.loading import load_model
 from daguerre.files.checkpoint import CheckpointError
-from daguerre.generate.text_to_image import Picture
+from daguerre.generate.drawing import Picture
 from daguerre.models.vae import SDXL
 from tests.toy import UNETS, toy, write_toy
 

@@ -8,8 +8,8 @@ import torch
 from PIL import Image
 
 from daguerre.families.loading import load_model
+from daguerre.generate.drawing import to_image
 from daguerre.generate.preview import linear, preview
-from daguerre.generate.text_to_image import to_image
 from daguerre.train.contact_sheet import to_tensor
 from tests.generate.test_upscale import drawing, psnr
 from tests.toy import toy

@@ -11,7 +11,7 @@ from daguerre import TextToImage, text_to_image
 from daguerre.diffusion.denoiser import Step
 from daguerre.diffusion.samplers import SAMPLERS
 from daguerre.families.loading import load_model
-from daguerre.generate.text_to_image import Picture, settled
+from daguerre.generate.drawing import Picture, settled
 from daguerre.request import RequestError
 from daguerre.runtime.precision import NumericError
 from tests.toy import UNETS, toy, write_toy

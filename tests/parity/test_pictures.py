@@ -10,7 +10,7 @@ import transformers
 
 from daguerre import TextToImage, text_to_image
 from daguerre.families.loading import load_model
-from daguerre.generate.text_to_image import Picture
+from daguerre.generate.drawing import Picture
 from daguerre.text.tokenizer import tokenizer_files
 
 REQUEST = TextToImage(

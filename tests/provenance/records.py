@@ -4,9 +4,12 @@ from typing import Any
 
 from hypothesis import strategies as st
 
+from daguerre.provenance.infotext import FIELDS
 from daguerre.provenance.record import Record
 from daguerre.request import LIMITS, TextToImage
 
+# The limited fields that an infotext tells of.
+SPOKEN_OF = sorted(LIMITS.keys() & {name for name, _ in FIELDS.values()})
 # Lone low surrogates are how Python hands over bytes of a command line that are not UTF-8.
 ANY_TEXT = st.text(st.characters(exclude_categories=["Cs"]) | st.characters(min_codepoint=0xDC80, max_codepoint=0xDCFF))
 TRAPS = [
@@ -59,5 +62,5 @@ def requests(prompts: st.SearchStrategy[str]) -> st.SearchStrategy[TextToImage]:
         width=side,
         height=side,
         emphasis=st.sampled_from(["original", "no norm", "ignore", "none"]),
-        **{name: number(name) for name in LIMITS if name not in ("width", "height")},
+        **{name: number(name) for name in SPOKEN_OF if name not in ("width", "height")},
     )

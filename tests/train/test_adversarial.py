@@ -12,7 +12,8 @@ from daguerre.diffusion.denoiser import spread
 from daguerre.diffusion.guidance import ClassifierFree
 from daguerre.diffusion.noise import initial
 from daguerre.diffusion.schedule import SCHEDULES, scaled_linear
-from daguerre.generate.text_to_image import Picture, text_to_image
+from daguerre.generate.drawing import Picture
+from daguerre.generate.text_to_image import text_to_image
 from daguerre.train import loop
 from daguerre.train.adversarial import AdversarialRecipe, features_of
 from daguerre.train.checkpoint import NonFiniteError

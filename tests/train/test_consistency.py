@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from daguerre.diffusion.denoiser import spread
 from daguerre.diffusion.guidance import ClassifierFree
-from daguerre.generate.text_to_image import Picture, text_to_image
+from daguerre.generate.drawing import Picture
+from daguerre.generate.text_to_image import text_to_image
 from daguerre.train import loop
 from daguerre.train.checkpoint import NonFiniteError
 from daguerre.train.config import Consistency

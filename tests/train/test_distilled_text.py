@@ -11,7 +11,7 @@ from daguerre.train.contrastive import Towers
 from daguerre.train.distilled_text import distillation, lexicon, meaning_loss, text_of
 from daguerre.train.illustrations import tokenize
 from daguerre.train.phrasebook import Text
-from daguerre.train.vision import CLIPVision
+from daguerre.models.vision import CLIPVision
 from tests.train import toys
 from tests.train.line import finish, quick, same
 

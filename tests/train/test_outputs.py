@@ -9,7 +9,8 @@ from safetensors import safe_open
 
 from daguerre.diffusion.schedule import scaled_linear
 from daguerre.families.loading import load_model
-from daguerre.generate.text_to_image import Picture, text_to_image
+from daguerre.generate.drawing import Picture
+from daguerre.generate.text_to_image import text_to_image
 from daguerre.request import RequestError
 from daguerre.train.config import Output
 from daguerre.train.outputs import Result, describe, model_result, wanted_layouts, write_results

@@ -7,7 +7,8 @@ from PIL import Image
 
 from daguerre.cli.train import STAGES
 from daguerre.families.loading import load_model
-from daguerre.generate.text_to_image import Picture, text_to_image
+from daguerre.generate.drawing import Picture
+from daguerre.generate.text_to_image import text_to_image
 from daguerre.models.unet import UNet
 from daguerre.request import RequestError
 from daguerre.train import tintype

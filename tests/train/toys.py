@@ -31,7 +31,7 @@ from daguerre.train.illustrations import Lessons
 from daguerre.train.objective import DenoisingObjective
 from daguerre.train.randomness import generator
 from daguerre.train.tintype import Architecture, Pace, Plan
-from daguerre.train.vision import CLIPVision, CLIPVisionConfig
+from daguerre.models.vision import CLIPVision, CLIPVisionConfig
 from tests.train.line import QUICK
 
 SIZE = 32

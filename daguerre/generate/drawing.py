@@ -1,0 +1,179 @@
+"""What all tasks share: a request made ready for a model, and the way from noise to a picture with its record."""
+
+import secrets
+import time
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
+from typing import Protocol
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from ..diffusion.denoiser import Cond, Denoiser, NoiseSource, Process, Step, VarianceExploding
+from ..diffusion.guidance import ClassifierFree, Interval, Rescaled
+from ..diffusion.noise import brownian, fresh, initial
+from ..diffusion.prediction import OnLadder
+from ..diffusion.samplers import Spec, find_sampler
+from ..diffusion.schedule import find_schedule
+from ..families.model import Model
+from ..provenance.record import Record, UsedPicture, pixel_sha256
+from ..request import MAX_SEED, RANDOM_SEED, RequestError, TextToImage
+from ..runtime.device import exact, processor
+from ..runtime.precision import require_finite
+from .canvas import empty_canvas
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A finished picture: the last thing that is yielded for each seed."""
+
+    image: Image.Image  # RGB
+    record: Record  # all that is needed to draw it again
+    seconds: float  # from its first step to its pixels
+
+
+@dataclass(frozen=True, kw_only=True)
+class Drawing:
+    """A request made ready for a model. Tasks and controls change it by `dataclasses.replace`."""
+
+    model: Model
+    asked: TextToImage
+    request: TextToImage  # with every choice made
+    spec: Spec
+    sigmas: Tensor  # the noise levels to walk down
+    cond: Cond
+    negative: Cond
+    unguided: OnLadder  # the network as a Denoiser; what steers the network from beside it changes this
+    around: Callable[[Denoiser], Denoiser] = lambda guided: guided  # what encloses guidance, such as a mask
+    pictures: tuple[UsedPicture, ...] = ()  # that were given along with the request
+    process: Process = field(default_factory=VarianceExploding)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Of latents: channels, height, width."""
+        factor = self.model.vae.config.factor
+        return self.model.unet.config.channels_out, self.request.height // factor, self.request.width // factor
+
+    def noise(self, i: int) -> Tensor:
+        """The noise (1, C, H, W) that picture i begins with."""
+        return initial([self.request.seed + i], self.shape).to(self.model.device)
+
+    def start(self, i: int, latents: Tensor | None = None) -> Tensor:
+        """The state (1, C, H, W) at the first noise level: noise alone, or latents in noise."""
+        noise, sigma = self.noise(i), self.sigmas[0]
+        if latents is None:
+            return self.spec.start(noise, sigma, self.process)
+        return self.process.alpha(sigma) * latents + sigma * noise
+
+    def guided(self) -> Denoiser:
+        """The network, guided as the request says."""
+        request, sigmas, batched = self.request, self.sigmas, not self.model.low_memory
+        guidance = ClassifierFree(self.unguided, self.negative, request.cfg_scale, batched=batched)
+        rescaled = request.guidance_rescale > 0 and request.cfg_scale != 1
+        denoise: Denoiser = guidance
+        if rescaled:
+            denoise = Rescaled(guidance, request.guidance_rescale, self.unguided.c_skip)
+        start, end = request.guidance_interval
+        if (start, end) != (0.0, 1.0):
+            first, last = round(start * (len(sigmas) - 2)), round(end * (len(sigmas) - 2))
+            denoise = Interval(denoise, self.unguided, low=sigmas[last].item(), high=sigmas[first].item())
+        return self.around(denoise)
+
+    def steps(self, i: int, x: Tensor) -> Generator[Step, None, Tensor]:
+        """Yields the sampler's steps for picture i from the state x; returns the latents. Raises NumericError."""
+        noise = self._noise_source(self.request.seed + i)
+        with self.model.on_device("unet"):
+            for step in self.spec.sample(self.guided(), x, self.sigmas, self.cond, process=self.process, noise=noise):
+                require_finite(step.x, f"step {step.i + 1} of {len(self.sigmas) - 1}")
+                x = step.x
+                yield step
+        return x
+
+    def _noise_source(self, seed: int) -> NoiseSource:
+        if self.spec.noise == "brownian":
+            levels = self.sigmas[self.sigmas > 0]
+            return brownian([seed], self.shape, levels.min().item(), levels.max().item(), self.model.device)
+        return fresh([seed], self.shape, self.model.device)
+
+    def picture(self, i: int, image: Image.Image, begun: float) -> Picture:
+        """Picture i with its record; `begun` is what `time.perf_counter` told before its first step."""
+        model, request = self.model, self.request
+        record = Record(
+            request=self.asked,
+            seed=request.seed + i,
+            index=i,
+            sampler=request.sampler,
+            schedule=request.schedule,
+            family=model.family.name,
+            prediction=model.prediction,
+            model=model.name,
+            model_sha256=model.sha256,
+            vae=model.vae_name or None,
+            vae_sha256=model.vae_sha256 or None,
+            pictures=self.pictures,
+            device=model.device.type,
+            processor=processor(model.device),
+            dtype=str(model.unet.conv_out.weight.dtype).removeprefix("torch."),
+            threads=torch.get_num_threads(),
+            mode="low memory" if model.low_memory else "exact",
+            pixel_sha256=pixel_sha256(image),
+        )
+        return Picture(image, record, time.perf_counter() - begun)
+
+
+class Control(Protocol):
+    """What steers a drawing from outside of its prompt: pictures, regions, other networks."""
+
+    def attached(self, drawing: Drawing) -> AbstractContextManager[Drawing]:
+        """The drawing under this control, for so long; nothing stays attached to its model."""
+
+
+@contextmanager
+def prepared(model: Model, request: TextToImage, controls: Sequence[Control] = ()) -> Iterator[Drawing]:
+    """A request made ready to be drawn, in exact mode: a picture hangs on the model, the request and its seed alone,
+    not on what is drawn beside it. Raises RequestError for what cannot be drawn."""
+    asked, request = request, settled(request)
+    spec, _ = find_sampler(request.sampler)
+    with exact(), ExitStack() as stack:
+        cond, negative = model.encode(request)
+        drawing = Drawing(
+            model=model,
+            asked=asked,
+            request=request,
+            spec=spec,
+            sigmas=spec.sigmas(request.schedule, model.levels, request.steps),
+            cond=cond,
+            negative=negative,
+            unguided=model.denoiser(),
+        )
+        canvas = empty_canvas(model, drawing.shape)
+        drawing = on_canvas(drawing, canvas)
+        for control in controls:
+            drawing = stack.enter_context(control.attached(drawing))
+        yield drawing
+
+
+def on_canvas(drawing: Drawing, canvas: Tensor | None) -> Drawing:
+    """The drawing with other channels (1, C, H, W) beside its latents."""
+    cond, negative = drawing.cond._replace(concat=canvas), drawing.negative._replace(concat=canvas)
+    return replace(drawing, cond=cond, negative=negative)
+
+
+def settled(request: TextToImage) -> TextToImage:
+    """The request with every choice made: the seed drawn, names canonical, the sampler's own schedule filled in."""
+    seed = secrets.randbelow(MAX_SEED - request.count + 2) if request.seed == RANDOM_SEED else request.seed
+    if seed + request.count - 1 > MAX_SEED:
+        raise RequestError(f"seed {seed} with count {request.count} goes beyond the largest seed, {MAX_SEED}")
+    spec, suffix = find_sampler(request.sampler)
+    schedule = find_schedule(request.schedule)
+    if schedule == "automatic":
+        schedule = suffix or spec.schedule
+    return replace(request, seed=seed, sampler=spec.name, schedule=schedule)
+
+
+def to_image(pixels: Tensor) -> Image.Image:
+    """One picture (1, 3, H, W), about [-1, 1], as 8-bit RGB."""
+    rounded = pixels[0].float().clamp(-1, 1).add(1).mul(127.5).round().byte()
+    return Image.fromarray(rounded.permute(1, 2, 0).cpu().numpy())
