@@ -1,4 +1,4 @@
-"""Guidance: Denoisers made of Denoisers."""
+"""Guidance by a negative condition, and in a part of the noise levels."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .denoiser import Cond, Denoiser, spread
+from ..denoiser import Cond, Denoiser, spread
 
 
 @dataclass(frozen=True)
@@ -20,9 +20,13 @@ class ClassifierFree:
 
     def __call__(self, x: Tensor, sigma: Tensor, cond: Cond) -> Tensor:
         if self.scale == 1:
-            return self.inner(x, sigma, cond)
+            return self.positive(x, sigma, cond)
         positive, negative = self.estimates(x, sigma, cond)
         return negative + self.scale * (positive - negative)
+
+    def positive(self, x: Tensor, sigma: Tensor, cond: Cond) -> Tensor:
+        """Under the positive condition alone."""
+        return self.inner(x, sigma, cond)
 
     def estimates(self, x: Tensor, sigma: Tensor, cond: Cond) -> tuple[Tensor, Tensor]:
         """Under the positive and the negative condition; in two calls where their shapes differ."""
