@@ -199,8 +199,13 @@ def read_component(checkpoint: Checkpoint, identity: Identity, name: str) -> dic
     part = next((part for part in identity.parts if part.name == name), None)
     if part is None:
         raise CheckpointError(checkpoint.path, f"there is no {name} in it", remedy="Name a file that has one")
+    return read_part(checkpoint, part, identity.configs[name])
+
+
+def read_part(checkpoint: Checkpoint, part: Part, config: Config) -> dict[str, Tensor]:
+    """The native state dict of a network whose place and structure are known, as `read_component` gives it."""
     state = {}
-    for parameter, source in table(part, identity.configs[name]).items():
+    for parameter, source in table(part, config).items():
         info, fault = checkpoint.tensors.get(source.key), ""
         if info is None:
             fault = "the tensor is missing"

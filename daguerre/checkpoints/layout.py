@@ -38,8 +38,10 @@ def rules(column: int, *tables: tuple[Iterable[Row], Iterable[Row], Reshape]) ->
 
 def rule_of(rules: Rules, name: str) -> Rule:
     """A parameter's own rule, or its module's with the parameter's last name."""
+    if name in rules:
+        return rules[name]
     module, leaf = name.rsplit(".", 1)
-    return rules[name] if name in rules else Rule(f"{rules[module].path}.{leaf}", rules[module].reshape)
+    return Rule(f"{rules[module].path}.{leaf}", rules[module].reshape)
 
 
 class Source(NamedTuple):

@@ -8,6 +8,7 @@ from ..files.checkpoint import Checkpoint, CheckpointError
 from ..models.clip import CLIPTextConfig
 from ..models.unet import UNetConfig
 from ..models.vae import VAEConfig
+from ..models.vision import CLIPVisionConfig
 from .layout import Part
 from .tables import Config
 
@@ -27,6 +28,7 @@ FIXED: dict[type, dict[str, Any]] = {
     UNetConfig: {"act_fn": "silu", "flip_sin_to_cos": True, "freq_shift": 0, "resnet_time_scale_shift": "default"},
     VAEConfig: {"act_fn": "silu"},
     CLIPTextConfig: {"layer_norm_eps": 1e-5},
+    CLIPVisionConfig: {"layer_norm_eps": 1e-5},
 }
 # What differs: the config's field, and what it may be.
 STATED: dict[type, dict[str, tuple[str, Kind]]] = {
@@ -34,6 +36,8 @@ STATED: dict[type, dict[str, tuple[str, Kind]]] = {
     VAEConfig: {"norm_num_groups": ("groups", COUNT), "scaling_factor": ("scale", SCALE)},
     CLIPTextConfig: {"num_attention_heads": ("heads", COUNT), "eos_token_id": ("end_token", COUNT),
                      "hidden_act": ("activation", one_of("gelu", "quick_gelu"))},
+    CLIPVisionConfig: {"num_attention_heads": ("heads", COUNT),
+                       "hidden_act": ("activation", one_of("gelu", "quick_gelu"))},
 }  # fmt: skip
 
 
@@ -62,7 +66,7 @@ def settings_of(checkpoint: Checkpoint, part: Part) -> Settings:
     if part.prefix.endswith("/") or not part.prefix:
         return Settings(checkpoint, part.prefix.rstrip("/"))
     refiner = part.name == "text" and "text_encoder" not in checkpoint.configs  # it has the second encoder only
-    return Settings(checkpoint, FOLDERS["text2" if refiner else part.name])
+    return Settings(checkpoint, FOLDERS.get("text2" if refiner else part.name, ""))
 
 
 def complete(checkpoint: Checkpoint, part: Part, config: Config) -> Config:
@@ -88,7 +92,7 @@ def complete(checkpoint: Checkpoint, part: Part, config: Config) -> Config:
 def _attending(c: Config) -> set[int]:
     """The widths that are parted into heads."""
     if not isinstance(c, UNetConfig):
-        return {c.width} if isinstance(c, CLIPTextConfig) else set()
+        return {c.width} if isinstance(c, CLIPTextConfig | CLIPVisionConfig) else set()
     depths = (*c.depth[:-1], c.depth[-1] or c.mid_depth)
     return {width for width, depth in zip(c.channels, depths, strict=True) if depth}
 

@@ -11,13 +11,16 @@ from ..files.checkpoint import Checkpoint
 from ..models.clip import CLIPText, CLIPTextConfig
 from ..models.unet import UNet, UNetConfig
 from ..models.vae import VAE, VAEConfig
+from ..models.vision import CLIPVision, CLIPVisionConfig
 from ..runtime.offload import WithoutInitialValues
-from .keys import clip, unet, vae
+from .keys import clip, clip_vision, unet, vae
 from .layout import THIRD, Part, Rule, Shapes, Source, rule_of
 
-Config = UNetConfig | VAEConfig | CLIPTextConfig
-NETWORKS: dict[type, Any] = {UNetConfig: UNet, VAEConfig: VAE, CLIPTextConfig: CLIPText}
-KEYS: dict[str, Any] = {"unet": unet, "vae": vae, "text": clip, "text2": clip}
+Config = UNetConfig | VAEConfig | CLIPTextConfig | CLIPVisionConfig
+NETWORKS: dict[type, Any] = {
+    UNetConfig: UNet, VAEConfig: VAE, CLIPTextConfig: CLIPText, CLIPVisionConfig: CLIPVision
+}  # fmt: skip
+KEYS: dict[str, Any] = {"unet": unet, "vae": vae, "text": clip, "text2": clip, "vision": clip_vision}
 
 
 def blank(config: Config) -> nn.Module:

@@ -14,7 +14,7 @@ from .safetensors_header import read_header
 
 SETTINGS = "daguerre.config"  # in a single file's metadata: what a diffusers folder has as JSON files
 FOLDERS = "unet", "vae", "text_encoder", "text_encoder_2"
-STEMS = "diffusion_pytorch_model", "model", "pytorch_model"
+STEMS = "diffusion_pytorch_model", "model", "pytorch_model", "open_clip_model", "open_clip_pytorch_model"
 MAX_JSON = 1 << 20  # bytes
 
 
@@ -50,6 +50,7 @@ def _open_folder(folder: Path, variant: str | None) -> Checkpoint:
     settings = {part: folder / part / "config.json" for part in parts}
     settings["model_index"] = folder / "model_index.json"
     settings["scheduler"] = folder / "scheduler" / "scheduler_config.json"
+    settings |= {name: folder / f"{name}_config.json" for name in ("preprocessor", "open_clip")}  # of CLIP alone
     configs = {name: _json(path) for name, path in settings.items() if path.exists()}
     code = "custom_pipeline" in configs.get("model_index", {}) or any(folder.rglob("*.py"))
     files: list[Path] = []

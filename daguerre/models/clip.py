@@ -35,12 +35,12 @@ class TextStates(NamedTuple):
 
 
 class Layer(nn.Module):
-    def __init__(self, width: int, heads: int, activation: str, *, causal: bool = True):
+    def __init__(self, width: int, heads: int, activation: str, *, causal: bool = True, inner: int = 0):
         super().__init__()
         self.heads, self.quick, self.causal = heads, activation == "quick_gelu", causal
         self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
         self.q, self.k, self.v, self.out = (nn.Linear(width, width) for _ in range(4))
-        self.up, self.down = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
+        self.up, self.down = nn.Linear(width, inner or 4 * width), nn.Linear(inner or 4 * width, width)
 
     def forward(self, x_BTD: Tensor) -> Tensor:
         h = self.norm1(x_BTD)

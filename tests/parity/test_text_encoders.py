@@ -12,7 +12,7 @@ import transformers
 from daguerre.models.clip import CLIPText, CLIPTextConfig
 from daguerre.text.embed import Encoding, embed
 from daguerre.text.tokenizer import END, START, VOCABULARY, Tokenizer, read_vocabulary
-from daguerre.train.vision import CLIPVision, CLIPVisionConfig
+from daguerre.models.vision import CLIPVision, CLIPVisionConfig
 
 RENAMES = [
     (r"^(text_model|vision_model)\.", ""),

@@ -7,17 +7,17 @@ from ...models.clip import CLIPTextConfig
 from ..layout import Reshape, Rule, Shapes
 
 # fmt: off
-_LAYER = [
+LAYER = [
     ("norm1", "layer_norm1", "ln_1"), ("norm2", "layer_norm2", "ln_2"), ("out", "self_attn.out_proj", "attn.out_proj"),
     ("up", "mlp.fc1", "mlp.c_fc"), ("down", "mlp.fc2", "mlp.c_proj"),
 ]
-_QKV: list[tuple[str, Reshape]] = [("q", "split_q"), ("k", "split_k"), ("v", "split_v")]
+QKV: list[tuple[str, Reshape]] = [("q", "split_q"), ("k", "split_k"), ("v", "split_v")]
 HF = {
     "token":      Rule("text_model.embeddings.token_embedding"),
     "position":   Rule("text_model.embeddings.position_embedding"),
     "norm":       Rule("text_model.final_layer_norm"),
     "projection": Rule("text_projection"),
-    **{f"layers.{{k}}.{ours}": Rule(f"text_model.encoder.layers.{{k}}.{hf}") for ours, hf, _ in _LAYER},
+    **{f"layers.{{k}}.{ours}": Rule(f"text_model.encoder.layers.{{k}}.{hf}") for ours, hf, _ in LAYER},
     **{f"layers.{{k}}.{x}":    Rule(f"text_model.encoder.layers.{{k}}.self_attn.{x}_proj") for x in "qkv"},
 }
 OPENCLIP = {
@@ -25,9 +25,9 @@ OPENCLIP = {
     "position.weight":   Rule("positional_embedding"),
     "norm":              Rule("ln_final"),
     "projection.weight": Rule("text_projection", "transpose"),
-    **{f"layers.{{k}}.{ours}": Rule(f"transformer.resblocks.{{k}}.{openclip}") for ours, _, openclip in _LAYER},
+    **{f"layers.{{k}}.{ours}": Rule(f"transformer.resblocks.{{k}}.{openclip}") for ours, _, openclip in LAYER},
     **{f"layers.{{k}}.{x}.{leaf}": Rule(f"transformer.resblocks.{{k}}.attn.in_proj_{leaf}", third)
-       for x, third in _QKV for leaf in ("weight", "bias")},
+       for x, third in QKV for leaf in ("weight", "bias")},
 }
 # fmt: on
 BARE = {native: Rule(rule.path.removeprefix("text_model.")) for native, rule in HF.items()}
