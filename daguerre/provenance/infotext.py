@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from ..request import RequestError, TextToImage
+from ..request import Guide, RequestError, SkipNegative, TextToImage, read_guide
 from .record import Record, UsedUpscaler
 
 NEGATIVE = "Negative prompt:"
@@ -29,6 +29,10 @@ def _interval(value: str) -> tuple[float, ...]:
     return tuple(float(share) for share in value.split(" to "))
 
 
+def _guides(value: str) -> tuple[Guide, ...]:
+    return tuple(read_guide(text.strip()) for text in value.split(";"))
+
+
 # Infotext key -> field of the request, and how its value is read.
 FIELDS: Mapping[str, tuple[str, Callable[[str], Any]]] = {
     "Prompt": ("prompt", str),
@@ -39,6 +43,7 @@ FIELDS: Mapping[str, tuple[str, Callable[[str], Any]]] = {
     "CFG scale": ("cfg_scale", float),
     "CFG rescale": ("guidance_rescale", float),
     "CFG interval": ("guidance_interval", _interval),
+    "Guides": ("guides", _guides),
     "Seed": ("seed", int),
     "Size-1": ("width", int),
     "Size-2": ("height", int),
@@ -65,6 +70,7 @@ def write(record: Record) -> str:
         "RNG": "CPU",
         "CFG rescale": _number(request.guidance_rescale) if request.guidance_rescale else None,
         "CFG interval": "{} to {}".format(*interval) if interval != (0, 1) else None,
+        **_told(request.guides),
         "Lora hashes": _hashes(record, "lora", 10),
         "TI hashes": _hashes(record, "embedding", 12),
         "Emphasis": request.emphasis.capitalize() if request.emphasis != "original" else None,
@@ -111,7 +117,29 @@ def to_request(found: Mapping[str, str]) -> TextToImage:
                 values[name] = convert(found[key])
             except ValueError as error:
                 raise RequestError(f"{key} is {found[key][:50]!r} in the picture; expected numbers") from error
+    if (skip := _skipped(found)) and "Guides" not in found:
+        values["guides"] = (skip,)
     return TextToImage(**values)
+
+
+def _told(guides: tuple[Guide, ...]) -> dict[str, Any]:
+    """Guides as texts, and in A1111's keys as far as they go."""
+    told: dict[str, Any] = {"Guides": "; ".join(map(str, guides)) or None}
+    for skip in guides:
+        if isinstance(skip, SkipNegative):
+            told |= {"NGMS": skip.below or None, "NGMS all steps": skip.every or None}
+            told["Skip Early CFG"] = skip.early or None
+    return told
+
+
+def _skipped(found: Mapping[str, str]) -> SkipNegative | None:
+    """What A1111's keys say of the steps without a negative side."""
+    try:
+        below, early = (float(found.get(key, 0)) for key in ("NGMS", "Skip Early CFG"))
+    except ValueError as error:
+        raise RequestError("NGMS and Skip Early CFG in the picture are no numbers") from error
+    every = found.get("NGMS all steps") == "True"
+    return SkipNegative(below=below, every=every, early=early) if below or early else None
 
 
 def add_upscaler(text: str | None, used: UsedUpscaler) -> str:

@@ -13,7 +13,7 @@ from typing import Any, Self
 from PIL import Image
 
 from .. import __version__
-from ..request import REQUESTS, RequestError, TextToImage
+from ..request import GUIDES, REQUESTS, Guide, RequestError, TextToImage
 
 LIBRARIES = ("torch", "numpy", "Pillow", "safetensors")
 # The fields beside the request that decide the pixels, weightiest first, and what a reader calls them.
@@ -166,7 +166,14 @@ def _request(values: dict[str, Any]) -> TextToImage:
     if unknown := sorted(set(values) - known):
         raise RequestError(f"unknown field {unknown[0]!r}; the fields are {', '.join(sorted(known))}")
     given: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}
+    given["guides"] = tuple(_guide(**guide) for guide in given.get("guides", ()))
     return kind(**given)
+
+
+def _guide(kind: str, **values: Any) -> Guide:
+    if kind not in GUIDES:
+        raise RequestError(f"unknown guide {kind!r}; the guides are {', '.join(GUIDES)}")
+    return GUIDES[kind](**values)
 
 
 def _adapters(values: Any) -> tuple[UsedAdapter, ...]:

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from daguerre.provenance.infotext import FIELDS
 from daguerre.provenance.record import Record
-from daguerre.request import LIMITS, TextToImage
+from daguerre.request import LIMITS, TextToImage, read_guide
 
 # The limited fields that an infotext tells of.
 SPOKEN_OF = sorted(LIMITS.keys() & {name for name, _ in FIELDS.values()})
@@ -50,6 +50,19 @@ def number(name: str) -> st.SearchStrategy[Any]:
     return st.floats(low, high) if name in ("cfg_scale", "guidance_rescale") else st.integers(int(low), int(high))
 
 
+GUIDES = [
+    ("pag:scale=4.25,adaptive=0.003,layers=mid_attn+decoder.1", "apg:momentum=-0.25"),
+    (
+        "skip:below=2.5,every=True,early=0.1",
+        "threshold:mimic_mode=cosine down,percentile=0.999",
+        "tcfg",
+        "zero:steps=2",
+    ),
+    ("auto:model=a folder/v1.0.safetensors", "sag", "seg:blur=1e-05", "perp:scale=2", "freeu:version=1"),
+    (),
+]
+
+
 def requests(prompts: st.SearchStrategy[str]) -> st.SearchStrategy[TextToImage]:
     side = st.integers(8, 512).map(lambda n: 8 * n)
     return st.builds(
@@ -59,6 +72,7 @@ def requests(prompts: st.SearchStrategy[str]) -> st.SearchStrategy[TextToImage]:
         sampler=st.sampled_from(["Euler a", "DPM++ 2M"]),
         schedule=st.sampled_from(["automatic", "karras", "sgm_uniform", "ddim_uniform"]),
         guidance_interval=st.tuples(st.floats(0, 1), st.floats(0, 1)).map(lambda pair: tuple(sorted(pair))),
+        guides=st.sampled_from(GUIDES).map(lambda texts: tuple(map(read_guide, texts))),
         width=side,
         height=side,
         emphasis=st.sampled_from(["original", "no norm", "ignore", "none"]),

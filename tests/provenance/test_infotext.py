@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from daguerre.provenance import infotext
 from daguerre.provenance.record import UsedAdapter
-from daguerre.request import RequestError, TextToImage
+from daguerre.request import PerturbedAttention, RequestError, SkipNegative, TextToImage
 
 from .records import ANY_TEXT, TRAPS, record, requests
 
@@ -63,6 +63,16 @@ def test_what_is_as_usual_is_left_out():
 def test_reading_what_was_written_gives_the_request(request):
     made = record(request=request, sampler=request.sampler, schedule=request.schedule)
     assert infotext.to_request(infotext.read(infotext.write(made))) == replace(request, seed=123, count=1)
+
+
+def test_steps_without_a_negative_side_have_the_keys_of_a1111():
+    skip = SkipNegative(below=2.5, every=True, early=0.1)
+    text = infotext.write(record(request=TextToImage(prompt="a", guides=(PerturbedAttention(scale=4), skip))))
+    assert 'Guides: "pag:scale=4; skip:below=2.5,every=True,early=0.1", NGMS: 2.5, NGMS all steps: True' in text
+    theirs = OLD_A1111 + ", NGMS: 2.5, NGMS all steps: True, Skip Early CFG: 0.1"
+    assert infotext.to_request(infotext.read(theirs)).guides == (skip,)
+    with pytest.raises(RequestError, match="NGMS"):
+        infotext.to_request(infotext.read(OLD_A1111 + ", NGMS: many"))
 
 
 def test_an_a1111_text_is_read():
