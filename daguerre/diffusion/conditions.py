@@ -1,0 +1,82 @@
+"""Conditions that change from call to call, and several at once: Denoisers made of Denoisers."""
+
+from bisect import bisect_left
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from .denoiser import Cond, Denoiser
+from .guidance import ClassifierFree
+
+
+class Conditions(NamedTuple):
+    """What steers a denoiser up to one of its calls, from where the conditions before end."""
+
+    last: int  # the 0-based call after which others hold
+    positive: tuple[tuple[Cond, float], ...]  # with weights; at least one
+    negative: Cond
+
+    def beside(self, concat: Tensor | None) -> "Conditions":
+        """The same, with these channels (1, C, H, W) beside the latents."""
+        positive = tuple((cond._replace(concat=concat), weight) for cond, weight in self.positive)
+        return Conditions(self.last, positive, self.negative._replace(concat=concat))
+
+    @property
+    def is_plain(self) -> bool:
+        return len(self.positive) == 1 and self.positive[0][1] == 1
+
+
+@dataclass(frozen=True)
+class Composed(ClassifierFree):
+    """Guidance towards several conditions at once: conjunction of concepts, arXiv:2206.01714, section 4.2.
+
+    The positive estimate is negative + sum of weight * (estimate under a condition - negative).
+    """
+
+    weight: float = 1.0  # of the condition that it is called with
+    others: tuple[tuple[Cond, float], ...] = ()
+
+    def __call__(self, x: Tensor, sigma: Tensor, cond: Cond) -> Tensor:
+        positive, negative = self.estimates(x, sigma, cond)  # at scale 1, too: it depends on the negative one
+        return negative + self.scale * (positive - negative)
+
+    def estimates(self, x: Tensor, sigma: Tensor, cond: Cond) -> tuple[Tensor, Tensor]:
+        """The composed positive estimate, and that under the negative condition."""
+        weights = (self.weight, *(weight for _, weight in self.others))
+        conds = [cond, *(other for other, _ in self.others), self.negative]
+        *parts, negative = self._each(x, sigma, conds)
+        positive = negative
+        for part, weight in zip(parts, weights, strict=True):
+            positive = positive + weight * (part - negative)
+        return positive, negative
+
+    def _each(self, x: Tensor, sigma: Tensor, conds: Sequence[Cond]) -> Sequence[Tensor]:
+        """The inner denoiser under each condition; in one call where their shapes are equal."""
+        shapes = {tuple(getattr(value, "shape", None) for value in cond) for cond in conds}
+        if not self.batched or len(shapes) > 1:
+            return [self.inner(x, sigma, cond) for cond in conds]
+        joined = Cond._make(None if values[0] is None else torch.cat(values) for values in zip(*conds, strict=True))
+        count = len(conds)
+        sigma = sigma.repeat(count) if sigma.ndim else sigma
+        return self.inner(torch.cat([x] * count), sigma, joined).chunk(count)
+
+
+@dataclass
+class ByCall:
+    """Hands each call to the denoiser whose turn it is, with that one's own condition; make one for each picture.
+
+    The last one stays, however often a sampler calls.
+    """
+
+    turns: Sequence[tuple[int, Denoiser, Cond]]  # the 0-based call up to which it is used, ascending
+    calls: int = field(default=0, init=False)
+
+    def __call__(self, x: Tensor, sigma: Tensor, cond: Cond) -> Tensor:
+        """An estimate; `cond` is not used."""
+        ends = [last for last, _, _ in self.turns]
+        _, denoise, own = self.turns[min(bisect_left(ends, self.calls), len(ends) - 1)]
+        self.calls += 1
+        return denoise(x, sigma, own)
