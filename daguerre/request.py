@@ -10,6 +10,7 @@ MAX_SEED = 2**32 - 1
 MAX_PROMPT = 20_000  # characters
 Emphasis = Literal["original", "no norm", "ignore", "none"]
 Resize = Literal["stretch", "crop", "fill", "latent"]  # A1111's resize modes 0 to 3
+Tiling = Literal["off", "x", "y", "both"]
 Fill = Literal["fill", "original", "latent noise", "latent nothing"]  # A1111's masked contents 0 to 3
 # Smallest and largest value of each number; the only place where limits are written down.
 LIMITS: dict[str, tuple[float, float]] = {
@@ -40,6 +41,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "emphasis": get_args(Emphasis),
     "resize": get_args(Resize),
     "fill": get_args(Fill),
+    "tiling": get_args(Tiling),
 }
 
 
@@ -276,14 +278,15 @@ class TextToImage:
     variation_strength: float = 0.0  # 0 = the seed's own noise, 1 = the variation seed's
     seed_width: int = 0  # pixels: noise as for a picture of this size, in the middle; 0 = the picture's own
     seed_height: int = 0
-    tiling: bool = False  # edges that fit one another, so that the picture repeats without seams
+    tiling: Tiling = "off"  # in which directions the picture repeats without a seam
 
     def __post_init__(self) -> None:
         for name, (low, high) in LIMITS.items():
             if not hasattr(self, name):
                 continue
             value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
+            usual = value == getattr(type(self), name)  # may lie outside: 0 for "the given picture's"
+            if isinstance(value, bool) or not isinstance(value, int | float) or not (usual or low <= value <= high):
                 raise RequestError(f"{name} is {value!r}; it must be a number from {low:g} to {high:g}")
             if type(getattr(type(self), name)) is int and value != int(value):
                 raise RequestError(f"{name} is {value!r}; it must be a whole number")
@@ -301,6 +304,8 @@ class TextToImage:
         kinds = [guide.kind for guide in self.guides]
         if twice := sorted({kind for kind in kinds if kinds.count(kind) > 1}):
             raise RequestError(f"guides has {twice[0]!r} twice; give each kind of guide once")
+        if bool(self.seed_width) != bool(self.seed_height):
+            raise RequestError("seed_width and seed_height belong together; give both or neither")
         start, end = self.guidance_interval
         if not 0 <= start <= end <= 1:
             raise RequestError(f"guidance_interval is {start, end}; it must be two shares with 0 <= start <= end <= 1")
@@ -310,7 +315,9 @@ class TextToImage:
 class ImageToImage(TextToImage):
     """Begins with a given picture in noise instead of noise alone."""
 
-    strength: float = 0.75  # share of the noise: 0 = the picture as it is, 1 = nothing of it
+    width: int = 0  # pixels; 0 = the given picture's
+    height: int = 0
+    strength: float = 0.75  # share of the noise levels: 0 = the picture as it is, 1 = no more than traces of it
     exact_steps: bool = False  # all of `steps` in the part that is drawn, not `strength` of them
     resize: Resize = "crop"  # how a picture of another shape becomes the picture's size
     noise_multiplier: float = 1.0  # of the noise that the picture begins in

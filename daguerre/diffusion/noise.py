@@ -18,6 +18,28 @@ def initial(seeds: Sequence[int], shape: Sequence[int]) -> Tensor:
     return torch.stack([torch.randn(*shape, generator=Generator().manual_seed(seed)) for seed in seeds])
 
 
+def spherical(share: float, low: Tensor, high: Tensor) -> Tensor:
+    """Noise (B, C, H, W) a share of the way from `low` to `high`: along an arc, for each column, as A1111 goes."""
+    a, b = (noise / noise.norm(dim=-2, keepdim=True) for noise in (low, high))
+    cosine = (a * b).sum(-2, keepdim=True)
+    if cosine.mean() > 0.9995:
+        return low
+    angle = cosine.acos()
+    return ((1 - share) * angle).sin() / angle.sin() * low + (share * angle).sin() / angle.sin() * high
+
+
+def centered(noise: Tensor, ground: Tensor) -> Tensor:
+    """`ground` (B, C, H, W) with noise of another size in its middle; what is larger than it is cut off evenly."""
+    result = ground.clone()
+    (y, top), (x, left) = (
+        (max(0, mine - theirs) // 2, max(0, theirs - mine) // 2)
+        for mine, theirs in zip(ground.shape[-2:], noise.shape[-2:], strict=True)
+    )
+    part = noise[..., top : top + ground.shape[-2], left : left + ground.shape[-1]]
+    result[..., y : y + part.shape[-2], x : x + part.shape[-1]] = part
+    return result
+
+
 def fresh(seeds: Sequence[int], shape: Sequence[int], device: torch.device | str = "cpu") -> NoiseSource:
     """New noise for every call: the draws that follow `initial` from the same generators."""
     generators = [Generator().manual_seed(seed) for seed in seeds]

@@ -13,13 +13,13 @@ from torch import Tensor
 
 from ..diffusion.denoiser import Cond, Denoiser, NoiseSource, Process, Step, VarianceExploding
 from ..diffusion.guidance import ClassifierFree, Interval, Rescaled
-from ..diffusion.noise import brownian, fresh, initial
+from ..diffusion.noise import brownian, centered, fresh, initial, spherical
 from ..diffusion.prediction import OnLadder
 from ..diffusion.samplers import Spec, find_sampler
-from ..diffusion.schedule import find_schedule
+from ..diffusion.schedule import NoiseLevels, find_schedule
 from ..families.model import Model
 from ..provenance.record import Record, UsedPicture, pixel_sha256
-from ..request import MAX_SEED, RANDOM_SEED, RequestError, TextToImage
+from ..request import MAX_SEED, RANDOM_SEED, ImageToImage, RequestError, TextToImage
 from ..runtime.device import exact, processor
 from ..runtime.precision import require_finite
 from .canvas import empty_canvas
@@ -56,15 +56,30 @@ class Drawing:
         factor = self.model.vae.config.factor
         return self.model.unet.config.channels_out, self.request.height // factor, self.request.width // factor
 
+    def seed(self, i: int) -> int:
+        """Of picture i. Seeds follow one another, but where variations of one seed are asked for."""
+        return self.request.seed + (0 if self.request.variation_strength else i)
+
     def noise(self, i: int) -> Tensor:
         """The noise (1, C, H, W) that picture i begins with."""
-        return initial([self.request.seed + i], self.shape).to(self.model.device)
+        request, shape, factor = self.request, self.shape, self.model.vae.config.factor
+        if request.seed_width:
+            shape = shape[0], request.seed_height // factor, request.seed_width // factor
+        noise = initial([self.seed(i)], shape)
+        if request.variation_strength:
+            other = initial([request.variation_seed + i], shape)
+            noise = spherical(request.variation_strength, noise, other)
+        if shape != self.shape:
+            noise = centered(noise, initial([self.seed(i)], self.shape))
+        return noise.to(self.model.device)
 
     def start(self, i: int, latents: Tensor | None = None) -> Tensor:
         """The state (1, C, H, W) at the first noise level: noise alone, or latents in noise."""
         noise, sigma = self.noise(i), self.sigmas[0]
         if latents is None:
             return self.spec.start(noise, sigma, self.process)
+        if isinstance(self.request, ImageToImage):
+            noise = noise * self.request.noise_multiplier
         return self.process.alpha(sigma) * latents + sigma * noise
 
     def guided(self) -> Denoiser:
@@ -83,7 +98,7 @@ class Drawing:
 
     def steps(self, i: int, x: Tensor) -> Generator[Step, None, Tensor]:
         """Yields the sampler's steps for picture i from the state x; returns the latents. Raises NumericError."""
-        noise = self._noise_source(self.request.seed + i)
+        noise = self._noise_source(self.seed(i))
         with self.model.on_device("unet"):
             for step in self.spec.sample(self.guided(), x, self.sigmas, self.cond, process=self.process, noise=noise):
                 require_finite(step.x, f"step {step.i + 1} of {len(self.sigmas) - 1}")
@@ -102,7 +117,7 @@ class Drawing:
         model, request = self.model, self.request
         record = Record(
             request=self.asked,
-            seed=request.seed + i,
+            seed=self.seed(i),
             index=i,
             sampler=request.sampler,
             schedule=request.schedule,
@@ -135,6 +150,7 @@ def prepared(model: Model, request: TextToImage, controls: Sequence[Control] = (
     """A request made ready to be drawn, in exact mode: a picture hangs on the model, the request and its seed alone,
     not on what is drawn beside it. Raises RequestError for what cannot be drawn."""
     asked, request = request, settled(request)
+    asked = replace(asked, variation_seed=request.variation_seed)  # which no other part of the record tells
     spec, _ = find_sampler(request.sampler)
     with exact(), ExitStack() as stack:
         cond, negative = model.encode(request)
@@ -143,7 +159,7 @@ def prepared(model: Model, request: TextToImage, controls: Sequence[Control] = (
             asked=asked,
             request=request,
             spec=spec,
-            sigmas=spec.sigmas(request.schedule, model.levels, request.steps),
+            sigmas=walked(spec, model.levels, request),
             cond=cond,
             negative=negative,
             unguided=model.denoiser(),
@@ -163,14 +179,38 @@ def on_canvas(drawing: Drawing, canvas: Tensor | None) -> Drawing:
 
 def settled(request: TextToImage) -> TextToImage:
     """The request with every choice made: the seed drawn, names canonical, the sampler's own schedule filled in."""
-    seed = secrets.randbelow(MAX_SEED - request.count + 2) if request.seed == RANDOM_SEED else request.seed
-    if seed + request.count - 1 > MAX_SEED:
-        raise RequestError(f"seed {seed} with count {request.count} goes beyond the largest seed, {MAX_SEED}")
+    seed = _seed("seed", request.seed, 1 if request.variation_strength else request.count)
+    variation = request.variation_seed
+    if request.variation_strength:
+        variation = _seed("variation_seed", variation, request.count)
     spec, suffix = find_sampler(request.sampler)
     schedule = find_schedule(request.schedule)
     if schedule == "automatic":
         schedule = suffix or spec.schedule
-    return replace(request, seed=seed, sampler=spec.name, schedule=schedule)
+    return replace(request, seed=seed, variation_seed=variation, sampler=spec.name, schedule=schedule)
+
+
+def _seed(name: str, given: int, count: int) -> int:
+    """The first of `count` seeds that follow one another, drawn where it is random."""
+    seed = secrets.randbelow(MAX_SEED - count + 2) if given == RANDOM_SEED else given
+    if seed + count - 1 > MAX_SEED:
+        raise RequestError(f"{name} {seed} with count {count} goes beyond the largest seed, {MAX_SEED}")
+    return seed
+
+
+def walked(spec: Spec, levels: NoiseLevels, request: TextToImage) -> Tensor:
+    """The noise levels of a request, descending: all of its schedule, or its end where a picture is given.
+
+    That has int(strength * steps) + 1 steps, as in A1111, or with `exact_steps` all of `steps`.
+    """
+    if not isinstance(request, ImageToImage):
+        return spec.sigmas(request.schedule, levels, request.steps)
+    steps, strength = request.steps, min(request.strength, 0.999)
+    if not request.exact_steps:
+        return spec.sigmas(request.schedule, levels, steps)[-int(strength * steps) - 2 :]
+    longest = len(levels.sigmas)
+    total = max(steps, min(int(steps / strength), longest) if strength else longest)
+    return spec.sigmas(request.schedule, levels, total)[-steps - 1 :]
 
 
 def to_image(pixels: Tensor) -> Image.Image:

@@ -119,7 +119,10 @@ class Record:
 
     def again(self) -> TextToImage:
         """The request for this picture alone."""
-        return replace(self.request, seed=self.seed, count=1)
+        values: dict[str, Any] = {"seed": self.seed, "count": 1}
+        if self.request.variation_strength:
+            values["variation_seed"] = self.request.variation_seed + self.index
+        return replace(self.request, **values)
 
     def to_json(self) -> str:
         """One line of JSON that UTF-8 can hold, whatever the prompt holds."""
