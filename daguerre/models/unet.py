@@ -28,6 +28,14 @@ class UNetConfig:
     channels_out: int = 4
     groups: int = 32  # of every GroupNorm
 
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Channels after each stage of the encoder: what skips over to the decoder."""
+        widths = [self.channels[0]]
+        for level, channels in enumerate(self.channels):
+            widths += [widths[-1]] * (level > 0) + [channels] * self.blocks
+        return tuple(widths)
+
 
 SD1 = UNetConfig((320, 640, 1280, 1280), (1, 1, 1, 0), 768, heads=8, linear=False)
 SD1_INPAINT, SD1_EDIT = replace(SD1, channels_in=9), replace(SD1, channels_in=8)
@@ -122,28 +130,53 @@ class Stage(nn.ModuleDict):
         return x
 
 
-class UNet(nn.Module):
-    """Noisy latents (B, C, H, W), timesteps (B,), text tokens (B, T, D), vector (B, V) -> prediction (B, C, H, W)."""
+class Encoder(nn.Module):
+    """The first half of the U-Net, from latents to its middle. A ControlNet is a second one."""
 
     def __init__(self, config: UNetConfig):
         super().__init__()
         self.config, c = config, config
-        base, width, emb = c.channels[0], c.channels[-1], 4 * c.channels[0]
-        self.time_mlp = _mlp(base, emb)
+        width, emb = c.channels[0], 4 * c.channels[0]
+        self.time_mlp = _mlp(width, emb)
         self.vector_mlp = _mlp(c.vector, emb) if c.vector else None
-
-        stages, widths = [Stage({"conv": nn.Conv2d(c.channels_in, base, 3, padding=1)})], [base]
+        stages = [Stage({"conv": nn.Conv2d(c.channels_in, width, 3, padding=1)})]
         for level, channels in enumerate(c.channels):
             if level:
-                stages.append(Stage({"down": nn.Conv2d(widths[-1], widths[-1], 3, stride=2, padding=1)}))
-                widths.append(widths[-1])
+                stages.append(Stage({"down": nn.Conv2d(width, width, 3, stride=2, padding=1)}))
             for _ in range(c.blocks):
-                stages.append(_stage(c, level, widths[-1]))
-                widths.append(channels)
+                stages.append(_stage(c, level, width))
+                width = channels
         self.encoder = nn.ModuleList(stages)
         self.mid_in = ResBlock(width, width, emb, c.groups)
         self.mid_attn = SpatialTransformer(width, c.mid_depth, c) if c.mid_depth else None
         self.mid_out = ResBlock(width, width, emb, c.groups)
+
+    def embed(self, x_BCHW: Tensor, t_B: Tensor, vec_BD: Tensor | None) -> Tensor:
+        """What every residual block is told of time and vector, in the number format of x."""
+        emb: Tensor = self.time_mlp(sinusoid(t_B, self.config.channels[0]).to(x_BCHW.dtype))
+        return emb if self.vector_mlp is None else emb + self.vector_mlp(vec_BD)
+
+    def encode(
+        self, x_BCHW: Tensor, emb_BD: Tensor, ctx_BTD: Tensor, hint_BCHW: Tensor | None = None
+    ) -> tuple[list[Tensor], Tensor]:
+        """What skips over to the decoder, and what leaves the middle. `hint` is added to the first."""
+        x, skips = x_BCHW, list[Tensor]()
+        for stage in self.encoder:
+            x = stage(x, emb_BD, ctx_BTD)
+            if hint_BCHW is not None and not skips:
+                x = x + hint_BCHW
+            skips.append(x)
+        x = self.mid_in(x, emb_BD)
+        x = self.mid_attn(x, ctx_BTD) if self.mid_attn is not None else x
+        return skips, self.mid_out(x, emb_BD)
+
+
+class UNet(Encoder):
+    """Noisy latents (B, C, H, W), timesteps (B,), text tokens (B, T, D), vector (B, V) -> prediction (B, C, H, W)."""
+
+    def __init__(self, config: UNetConfig):
+        super().__init__(config)
+        c, width, widths = config, config.channels[-1], list(config.widths)
         self.decoder = nn.ModuleList()
         for level, channels in reversed(list(enumerate(c.channels))):
             stages = [_stage(c, level, cin + widths.pop()) for cin in (width, *[channels] * c.blocks)]
@@ -151,19 +184,12 @@ class UNet(nn.Module):
                 stages[-1]["up"] = nn.Conv2d(channels, channels, 3, padding=1)
             self.decoder.extend(stages)
             width = channels
-        self.norm_out = nn.GroupNorm(c.groups, base)
-        self.conv_out = nn.Conv2d(base, c.channels_out, 3, padding=1)
+        self.norm_out = nn.GroupNorm(c.groups, width)
+        self.conv_out = nn.Conv2d(width, c.channels_out, 3, padding=1)
 
     def forward(self, x_BCHW: Tensor, t_B: Tensor, ctx_BTD: Tensor, vec_BD: Tensor | None = None) -> Tensor:
-        emb = self.time_mlp(sinusoid(t_B, self.config.channels[0]).to(x_BCHW.dtype))
-        if self.vector_mlp is not None:
-            emb = emb + self.vector_mlp(vec_BD)
-        x, skips = x_BCHW, []
-        for stage in self.encoder:
-            skips.append(x := stage(x, emb, ctx_BTD))
-        x = self.mid_in(x, emb)
-        x = self.mid_attn(x, ctx_BTD) if self.mid_attn is not None else x
-        x = self.mid_out(x, emb)
+        emb = self.embed(x_BCHW, t_B, vec_BD)
+        skips, x = self.encode(x_BCHW, emb, ctx_BTD)
         for stage in self.decoder:
             x = torch.cat([x, skips.pop()], dim=1)
             x = stage(x, emb, ctx_BTD, skips[-1].shape[-2:] if skips else None)
