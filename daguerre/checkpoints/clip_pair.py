@@ -56,7 +56,7 @@ def identify_clip(checkpoint: Checkpoint, activation: Activation | None = None) 
     if text.projection != vision.projection:
         reason = f"its text tower ends in {text.projection} features and its vision tower in {vision.projection}"
         raise CheckpointError(checkpoint.path, reason, remedy="Name a CLIP whose towers belong together")
-    mean, std = _colors(checkpoint)
+    mean, std = colors_of(checkpoint)
     return CLIPPair(text=text, vision=vision, parts=place, scale=_scale(checkpoint, place[0]), mean=mean, std=std)
 
 
@@ -89,8 +89,8 @@ def _scale(checkpoint: Checkpoint, part: Part) -> float:
     return scale
 
 
-def _colors(checkpoint: Checkpoint) -> tuple[Color, Color]:
-    """Mean and spread of colors, as the folder says, or OpenAI's."""
+def colors_of(checkpoint: Checkpoint) -> tuple[Color, Color]:
+    """Mean and spread of colors, as a folder of CLIP or BLIP says, or OpenAI's. Raises CheckpointError."""
     processor = checkpoint.configs.get("preprocessor", {})
     openclip = _section(checkpoint.configs.get("open_clip", {}), "preprocess_cfg")
     said = processor.get("image_mean", openclip.get("mean", MEAN)), processor.get("image_std", openclip.get("std", STD))

@@ -8,19 +8,21 @@ import torch
 from torch import nn
 
 from ..files.checkpoint import Checkpoint
+from ..models.blip import BLIP, BLIPConfig
 from ..models.clip import CLIPText, CLIPTextConfig
 from ..models.unet import UNet, UNetConfig
 from ..models.vae import VAE, VAEConfig
 from ..models.vision import CLIPVision, CLIPVisionConfig
 from ..runtime.offload import WithoutInitialValues
-from .keys import clip, clip_vision, unet, vae
+from .keys import blip, clip, clip_vision, unet, vae
 from .layout import THIRD, Part, Rule, Shapes, Source, rule_of
 
-Config = UNetConfig | VAEConfig | CLIPTextConfig | CLIPVisionConfig
+Config = UNetConfig | VAEConfig | CLIPTextConfig | CLIPVisionConfig | BLIPConfig
 NETWORKS: dict[type, Any] = {
-    UNetConfig: UNet, VAEConfig: VAE, CLIPTextConfig: CLIPText, CLIPVisionConfig: CLIPVision
+    UNetConfig: UNet, VAEConfig: VAE, CLIPTextConfig: CLIPText, CLIPVisionConfig: CLIPVision,
+    BLIPConfig: BLIP,
 }  # fmt: skip
-KEYS: dict[str, Any] = {"unet": unet, "vae": vae, "text": clip, "text2": clip, "vision": clip_vision}
+KEYS: dict[str, Any] = {"unet": unet, "vae": vae, "text": clip, "text2": clip, "vision": clip_vision, "captioner": blip}
 
 
 def blank(config: Config) -> nn.Module:
