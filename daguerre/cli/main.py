@@ -14,6 +14,9 @@ app.command("daguerre.cli.generate:generate", name="generate", help="Draw pictur
 app.command("daguerre.cli.pictures:show", name="show", help="Print how a picture was made.")
 app.command("daguerre.cli.pictures:reproduce", name="reproduce", help="Draw a picture again, pixel for pixel.")
 app.command("daguerre.cli.upscale:upscale", name="upscale", help="Enlarge drawings 2 or 4 times.")
+app.command("daguerre.cli.interrogate:interrogate", name="interrogate", help="Print a prompt for a picture.")
+app.command("daguerre.cli.grid:grid", name="grid", help="Draw a grid over any settings, with labels.")
+app.command("daguerre.cli.grid:matrix", name="matrix", help="Draw a prompt with and without each of its parts.")
 app.command("daguerre.cli.train:train", name="train", help="Train a model, an adapter or a new word.")
 
 checkpoint = App(name="checkpoint", help="Look into model files and convert them.")

@@ -1,0 +1,101 @@
+"""What the commands that draw many pictures share: setups to models, progress, and words about both."""
+
+import sys
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..request import RequestError, TextToImage
+from .exit import Failure
+from .files import slug
+from .flags import ModelFlags
+from .models import find
+from .progress import Progress
+
+if TYPE_CHECKING:
+    from ..families.model import Model
+    from ..generate.explore.cells import Done, Task
+    from ..generate.explore.job import Job, Setup
+
+
+def flags_of(setup: "Setup", flags: ModelFlags) -> ModelFlags:
+    """The model that a setup asks for, by default that of the flags."""
+    vae = flags.vae if not setup.vae else None if setup.vae.lower() == "none" else Path(setup.vae)
+    return replace(flags, model=setup.model or flags.model, vae=vae)
+
+
+def loader(flags: ModelFlags) -> "Callable[[Setup], Model]":
+    """Loads the model of a setup."""
+    return lambda setup: flags_of(setup, flags).load()
+
+
+def defaults_of(flags: ModelFlags) -> TextToImage:
+    """The request that suits a model, as its file tells, which is not loaded for it."""
+    from ..checkpoints.identify import identify
+    from ..families.catalog import FAMILIES
+    from ..files.reader import open_checkpoint
+
+    name = flags.family or identify(open_checkpoint(find(flags.model).path)).family
+    return TextToImage(prompt="", **(FAMILIES[name].defaults if name in FAMILIES else {}))
+
+
+def checker(flags: ModelFlags) -> "Callable[[Setup], None]":
+    """Raises RequestError for a setup whose files are not there or not of the kind."""
+    from ..checkpoints.identify import identify
+    from ..files.reader import open_checkpoint
+
+    def check(setup: "Setup") -> None:
+        wanted = flags_of(setup, flags)
+        try:
+            identify(open_checkpoint(find(wanted.model).path))
+        except Failure as error:
+            raise RequestError(str(error)) from error
+        if wanted.vae:
+            identify(open_checkpoint(wanted.vae))
+        for file in setup.adapters:
+            if not file.path.exists():
+                raise RequestError(f"{file.path}: there is no such file")
+
+    return check
+
+
+def said_of(jobs: "Collection[Job]") -> str:
+    """What a user wants to know before a long wait, such as "12 pictures, 2 models, 240 steps"."""
+    models = len({(job.setup.model, job.setup.vae) for job in jobs})
+    steps = sum(job.request.steps for job in jobs)
+    return f"{len(jobs):,} pictures, {models} {'model' if models == 1 else 'models'}, {steps:,} steps"
+
+
+def draw_all(
+    jobs: "Sequence[Job]",
+    flags: ModelFlags,
+    folder: Path,
+    titles: Sequence[str],
+    *,
+    task: "Task | None" = None,
+    quiet: bool = False,
+) -> "Iterator[Done]":
+    """Draws into a folder what is not there yet; tells of it on standard error, and of each file to the caller."""
+    from ..generate.explore.cells import Begun, Done, draw_cells, there_already
+    from ..generate.text_to_image import text_to_image
+
+    left = set(jobs) - there_already(folder, jobs).keys()
+    if not quiet:
+        print(f"{len(jobs):,} cells; to draw: {said_of(left)}", file=sys.stderr)
+    names = [f"{job.request.seed}-{slug(title or job.request.prompt)}" for job, title in zip(jobs, titles, strict=True)]
+    steps, begun = 0, 0
+    with Progress(sum(job.request.steps for job in left), 1, quiet=quiet) as progress:
+        bar = progress.bar
+        for event in draw_cells(jobs, loader(flags), folder, names=names, task=task or text_to_image):
+            if isinstance(event, Begun):
+                begun += 1
+                bar.update(progress.task, description=f"{begun} of {len(left)}: {titles[event.index]}"[:60])
+            elif isinstance(event, Done):
+                took = "there already" if event.seconds is None else f"{event.seconds:.1f} s"
+                if not quiet:
+                    bar.console.print(f"{titles[event.index]}: {took}", style="dim", highlight=False, markup=False)
+                yield event
+            else:
+                steps += 1
+                bar.update(progress.task, completed=steps)

@@ -1,0 +1,201 @@
+"""`daguerre grid` and `daguerre matrix`: pictures that differ in what their labels say, side by side."""
+
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import count
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import Parameter
+
+from ..provenance import infotext, png
+from ..request import RANDOM_SEED, RequestError, TextToImage
+from .files import save_bytes, slug
+from .flags import BUILT_IN_MODEL, PLAIN, STANDARD, AdapterFlags, DrawingFlags, ModelFlags
+
+if TYPE_CHECKING:
+    from ..adapters.adapted import AdapterFile
+    from ..generate.explore.job import Job
+    from ..generate.explore.plan import Plan
+    from ..generate.explore.sheet import Look
+
+Switch = Annotated[bool, Parameter(negative="")]
+
+
+def grid(
+    prompt: str,
+    /,
+    *,
+    x: str = "",
+    y: str = "",
+    z: str = "",
+    drawing: DrawingFlags = STANDARD,
+    with_model: ModelFlags = BUILT_IN_MODEL,
+    adapters: AdapterFlags = PLAIN,
+    out: Path | None = None,
+    resume: Switch = False,
+    margin: int = 0,
+    labels: bool = True,
+    sheets: Switch = False,
+    json_lines: Annotated[bool, Parameter(name="--json", negative="")] = False,
+) -> None:
+    """Draw one picture for each combination of values, and all of them in one, with labels.
+
+    An axis is "NAME: VALUES", such as "steps: 5, 10, 20", "cfg_scale: 1-9 (+2)", "sampler: Euler a, DPM++ 2M",
+    "S/R: red, green", "lora weight: 0-1 [5]", "model: a.safetensors, b.safetensors". Ctrl-C keeps what is done.
+
+    Parameters
+    ----------
+    prompt
+        What to draw.
+    x
+        The axis from left to right.
+    y
+        The axis from top to bottom.
+    z
+        The axis from sheet to sheet.
+    out
+        The folder for grid.png and, in cells/, each picture; by default a new one in outputs/.
+    resume
+        Go on in the folder of before, also with more values: only what is missing is drawn.
+    margin
+        Pixels between cells.
+    labels
+        Whether labels are drawn.
+    sheets
+        Also save each value of z as a grid of its own.
+    json_lines
+        Print one JSON object per picture.
+    """
+    from ..generate.explore.plan import plan_grid
+    from ..generate.explore.sheet import Look
+    from .explore import checker, defaults_of, flags_of
+
+    look, check = Look(labels, margin), checker(with_model)
+    folder = folder_for(out, "grid", prompt, resume=resume)
+    fields, files = {"prompt": prompt, **seeded(drawing.given(), folder)}, tuple(adapters.files())
+    first = plan_grid(_job(TextToImage(**fields), files), x, y, z, check=check).jobs[0].setup
+    request = replace(defaults_of(flags_of(first, with_model)), **fields)  # those of an axis's first model
+    plan = plan_grid(_job(request, files), x, y, z)
+    _drawn(plan, with_model, folder, look, json_lines=json_lines, sheets=sheets)
+
+
+def matrix(
+    prompt: str,
+    /,
+    *,
+    drawing: DrawingFlags = STANDARD,
+    with_model: ModelFlags = BUILT_IN_MODEL,
+    adapters: AdapterFlags = PLAIN,
+    out: Path | None = None,
+    resume: Switch = False,
+    at_start: Switch = False,
+    different_seeds: Switch = False,
+    margin: int = 0,
+    labels: bool = True,
+    json_lines: Annotated[bool, Parameter(name="--json", negative="")] = False,
+) -> None:
+    """Draw a prompt with and without each of its parts: "a cat|with a hat|blue" gives four pictures.
+
+    Parameters
+    ----------
+    prompt
+        What all pictures show, and behind each | a part that half of them have.
+    out
+        The folder for grid.png and, in cells/, each picture; by default a new one in outputs/.
+    resume
+        Go on in the folder of before; only what is missing is drawn.
+    at_start
+        Put the parts before the rest, where they count more.
+    different_seeds
+        The next seed for each picture.
+    margin
+        Pixels between cells.
+    labels
+        Whether labels are drawn.
+    json_lines
+        Print one JSON object per picture.
+    """
+    from ..generate.explore.matrix import plan_matrix
+    from ..generate.explore.sheet import Look
+    from .explore import defaults_of
+
+    look = Look(labels, margin)
+    folder = folder_for(out, "matrix", prompt, resume=resume)
+    fields = {"prompt": prompt, **seeded(drawing.given(), folder)}
+    TextToImage(**fields)  # says what is wrong before a file is opened for it
+    job = _job(replace(defaults_of(with_model), **fields), tuple(adapters.files()))
+    plan = plan_matrix(job, at_start=at_start, different_seeds=different_seeds)
+    _drawn(plan, with_model, folder, look, json_lines=json_lines)
+
+
+def _job(request: TextToImage, files: "tuple[AdapterFile, ...]") -> "Job":
+    from ..generate.explore.job import Job, Setup
+
+    return Job(request, Setup(adapters=files))
+
+
+def _drawn(
+    plan: "Plan", flags: ModelFlags, folder: Path, look: "Look", *, json_lines: bool, sheets: bool = False
+) -> None:
+    """Draws what is missing, then composes; an interruption composes what is there."""
+    from ..generate.explore.sheet import compose_sheets
+    from .explore import draw_all
+
+    titles = [plan.title(i) for i in range(len(plan.jobs))]
+    paths: list[Path | None] = [None] * len(plan.jobs)
+    try:
+        for done in draw_all(plan.jobs, flags, folder / "cells", titles, quiet=json_lines):
+            paths[done.index] = done.path
+            if json_lines:
+                print(json.dumps({"path": str(done.path), "cell": titles[done.index]}), flush=True)
+    except BaseException:
+        if any(paths):
+            there = sum(path is not None for path in paths)
+            told = f"stopped: {there} of {len(paths)} cells are in {folder}, add --resume to go on"
+            print(f"{_composed(plan, paths, look, folder / 'grid-so-far.png')}: {told}", file=sys.stderr)
+        raise
+    path = _composed(plan, paths, look, folder / "grid.png")
+    print(json.dumps({"grid": str(path)}) if json_lines else path)
+    if sheets and len(plan.sheets) > 1:
+        for z, page in enumerate(compose_sheets(plan, paths, look)):
+            label = " ".join(words.text for words in plan.sheets[z])
+            print(save_bytes(png.encode_said(page, label), folder / f"grid-{z + 1}-{slug(label)}.png"))
+
+
+def _composed(plan: "Plan", paths: "Sequence[Path | None]", look: "Look", wanted: Path) -> Path:
+    """Writes the grid, which says of itself what other programs say of theirs."""
+    from ..generate.explore.sheet import compose
+
+    record = next(record for path in paths if path and (record := png.read(path)[0]))
+    pairs = ", ".join(f"{key}: {json.dumps(value, ensure_ascii=False)}" for key, value in plan.script.items())
+    said = f"{infotext.write(record)}, {pairs}"
+    return save_bytes(png.encode_said(compose(plan, paths, look), said), wanted)
+
+
+def folder_for(out: Path | None, kind: str, prompt: str, *, resume: bool) -> Path:
+    """Where pictures go: the folder named, or a new one in outputs/; to go on, the last one of that name."""
+    if out is not None:
+        if not resume and (out / "cells").exists():
+            raise RequestError(f"{out}: there are pictures of before; add --resume to go on with them")
+        return out
+    name = f"{kind}-{slug(prompt)}"
+    names = (Path("outputs") / (name if n == 1 else f"{name}-{n}") for n in count(1))
+    free = next(i for i, path in enumerate(names) if not path.exists())
+    if resume and free == 0:
+        raise RequestError(f"outputs/{name}: there is nothing to go on with; leave out --resume, or name --out")
+    n = free if resume else free + 1
+    return Path("outputs") / (name if n == 1 else f"{name}-{n}")
+
+
+def seeded(given: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """The fields given, with the seed that the pictures of before were drawn with, if it was a random one."""
+    if given.get("seed", RANDOM_SEED) != RANDOM_SEED:
+        return given
+    for path in sorted((folder / "cells").glob("*.png")):
+        record, _ = png.read(path)
+        if record is not None:
+            return {**given, "seed": record.request.seed}
+    return given

@@ -1,0 +1,1 @@
+"""Many pictures of one wish: grids over any field, prompt matrices, prompts from files, travels and films."""
