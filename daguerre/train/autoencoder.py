@@ -17,7 +17,7 @@ from .contact_sheet import contact_sheet
 from .optimizers import restore_state, state_tensors
 from .perceptual import Perceptual
 from .processes import average_gradients
-from .randomness import generator, normal
+from .randomness import generator, normal, uniform
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +32,7 @@ class Objective:
     adversary: float = 0.2  # largest weight of the adversarial term
     adversary_from: int = 2000  # step at which the discriminator joins
     decoder_only: bool = False  # the encoder stays as it is, so that a U-Net which knows its latents goes on working
+    blotches: float = 0.0  # strongest noise that the decoder learns to see through, in standard deviations of latents
 
 
 class Discriminator(nn.Sequential):
@@ -62,6 +63,23 @@ def chroma(pictures: Tensor, size: int) -> Tensor:
     return torch.stack([5 * (r - b), 12 * (g - (r + b) / 2)], dim=1)
 
 
+def blotches(seed: int, step: int, part: range, shape: tuple[int, ...]) -> Tensor:
+    """Noise of several widths, at a strength in [0, 1] for each picture: (len(part), *shape).
+
+    So are the latents wrong that a U-Net draws: by patches rather than by points. A decoder that has met the like
+    paints even surfaces all the same.
+    """
+    channels, height, width = shape
+    layers = []
+    for level in range(3):
+        small = channels, -(-height // 2**level), -(-width // 2**level)
+        drawn = normal(seed, f"blotches {level}", step, part, small)
+        layers.append(F.interpolate(drawn, (height, width), mode="bilinear") if level else drawn)
+    total = torch.stack(layers).sum(dim=0)
+    strength = uniform(seed, "blotches", step, part)[:, None, None, None]
+    return strength * total / total.std(dim=(1, 2, 3), keepdim=True)
+
+
 class AutoencoderRecipe:
     """The loop's recipe for the VAE, with the discriminator as its second player."""
 
@@ -88,7 +106,10 @@ class AutoencoderRecipe:
         real = self._crops(step, part).to(device)
         mean, logvar = vae.posterior(real)
         noise = normal(self.seed, "posterior", step, part, tuple(mean.shape[1:])).to(device)
-        made = vae.decode((mean + torch.exp(0.5 * logvar) * noise) * vae.config.scale)
+        z = mean + torch.exp(0.5 * logvar) * noise
+        if o.blotches:
+            z = z + o.blotches * mean.detach().std() * blotches(self.seed, step, part, tuple(mean.shape[1:])).to(device)
+        made = vae.decode(z * vae.config.scale)
         pixel, edges = F.l1_loss(made, real), gradient_difference(made, real)
         kl = 0.5 * (mean.square() + logvar.exp() - 1 - logvar).sum(dim=(1, 2, 3)).mean() / mean[0, 0].numel()
         color = F.l1_loss(F.avg_pool2d(made, 8), F.avg_pool2d(real, 8))

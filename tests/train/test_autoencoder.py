@@ -5,7 +5,7 @@ import torch
 from PIL import Image
 
 from daguerre.train import loop
-from daguerre.train.autoencoder import Discriminator, chroma, gradient_difference
+from daguerre.train.autoencoder import Discriminator, blotches, chroma, gradient_difference
 from daguerre.train.checkpoint import NonFiniteError
 from tests.train import toys
 from tests.train.line import finish, quick, state
@@ -129,3 +129,21 @@ def test_the_decoder_may_learn_alone(tmp_path, pictures):
     finish(recipe, quick(steps=6), tmp_path)
     changed = {k.split(".")[0] for k, v in recipe.trained.state_dict().items() if not torch.equal(v, before[k])}
     assert changed == {"decoder", "post_quant"}
+
+
+def test_blotches_are_wide_and_of_any_strength_up_to_one():
+    drawn = blotches(3, 0, range(64), (4, 16, 16))
+    assert drawn.shape == (64, 4, 16, 16)
+    strengths = drawn.std(dim=(1, 2, 3))
+    assert 0 <= strengths.min() < 0.1
+    assert 0.9 < strengths.max() <= 1
+    even = drawn / strengths[:, None, None, None]
+    neighbors = (even[..., 1:] * even[..., :-1]).mean()
+    assert 0.2 < neighbors < 0.8  # 0 for noise by points
+    assert torch.equal(drawn[5:7], blotches(3, 0, range(5, 7), (4, 16, 16)))
+
+
+def test_a_decoder_that_meets_blotches_is_given_other_latents(pictures):
+    plain, spotted = (toys.autoencoder(pictures, **more).loss(0, range(4))[1] for more in ({}, {"blotches": 2.0}))
+    assert spotted["pixel"] != plain["pixel"]
+    assert spotted["kl"] == plain["kl"]

@@ -112,6 +112,18 @@ def test_a_unet_may_begin_as_that_of_a_model_file(plan, tmp_path):
     assert all(torch.equal(v, averaged[k].half().float()) for k, v in recipe.trained.state_dict().items())
 
 
+def test_the_text_encoder_may_learn_along(plan, tmp_path):
+    along = replace(plan, run=tmp_path, text_rate=1e-3)
+    for stage in ("autoencoder", "clip"):
+        (tmp_path / stage).symlink_to(plan.run / stage)
+    list(tintype.train(along, ("unet",), minutes=60))
+    tintype.export(along, tmp_path / "along.safetensors")
+    before, after = tintype.trained_text(along), load_model(tmp_path / "along.safetensors", dtype="float32").text[0]
+    moved = {k for k, v in before.state_dict().items() if not torch.equal(v.half().float(), after.state_dict()[k])}
+    assert "layers.0.q.weight" in moved
+    assert not moved & {"token.weight", "position.weight"}  # what no caption says stays where it was
+
+
 def test_other_lessons_are_another_run(plan):
     other = replace(plan, lessons=replace(plan.lessons, share=0.5))
     with pytest.raises(RequestError, match=r"lessons"):
