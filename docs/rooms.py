@@ -18,7 +18,7 @@ SPINE = (
     "diffusion/samplers/euler.py",
     "provenance/png.py",
 )
-CORE_LIMIT, SPINE_LIMIT = 5_000, 500  # lines
+CORE_LIMIT, SPINE_LIMIT = 8_000, 520  # lines
 
 
 @cache
