@@ -53,6 +53,6 @@ clean:
 # k-diffusion without its dependencies: one of them, torchvision, has no CPU build, and its samplers need none of it.
 .venv/installed-dev: .venv/installed
 	@echo "Installing the tools and the reference implementations that the tests compare with ..."
-	@$(INSTALL) --no-build-isolation --editable ".[train,data,evaluate,dev,reference]"
+	@$(INSTALL) --no-build-isolation --editable ".[train,data,evaluate,tagger,dev,reference]"
 	@$(INSTALL) --no-deps k-diffusion
 	@touch $@

@@ -19,7 +19,7 @@ THIRD_PARTIES = {
     "checkpoints": {"safetensors", "huggingface_hub"},
     "families": {"safetensors"},
     "adapters": {"PIL", "safetensors"},
-    "generate": {"PIL"},
+    "generate": {"PIL", "onnxruntime"},
     "data": {"PIL", "pyarrow", "resvg_py", "safetensors"},
     "train": {
         "PIL",
