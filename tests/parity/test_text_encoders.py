@@ -10,9 +10,9 @@ import torch
 import transformers
 
 from daguerre.models.clip import CLIPText, CLIPTextConfig
+from daguerre.models.vision import CLIPVision, CLIPVisionConfig
 from daguerre.text.embed import Encoding, embed
 from daguerre.text.tokenizer import END, START, VOCABULARY, Tokenizer, read_vocabulary
-from daguerre.models.vision import CLIPVision, CLIPVisionConfig
 
 RENAMES = [
     (r"^(text_model|vision_model)\.", ""),

@@ -6,12 +6,12 @@ import torch
 from torch.nn import functional as F
 
 from daguerre.models.clip import CLIPText, CLIPTextConfig
+from daguerre.models.vision import CLIPVision
 from daguerre.train import loop
 from daguerre.train.contrastive import Towers
 from daguerre.train.distilled_text import distillation, lexicon, meaning_loss, text_of
 from daguerre.train.illustrations import tokenize
 from daguerre.train.phrasebook import Text
-from daguerre.models.vision import CLIPVision
 from tests.train import toys
 from tests.train.line import finish, quick, same
 

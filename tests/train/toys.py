@@ -20,6 +20,7 @@ from daguerre.diffusion.schedule import scaled_linear
 from daguerre.models.clip import CLIPText, CLIPTextConfig
 from daguerre.models.unet import UNet, UNetConfig
 from daguerre.models.vae import VAE, VAEConfig
+from daguerre.models.vision import CLIPVision, CLIPVisionConfig
 from daguerre.train import loop, runs
 from daguerre.train.autoencoder import AutoencoderRecipe
 from daguerre.train.autoencoder import Objective as Adversary
@@ -31,7 +32,6 @@ from daguerre.train.illustrations import Lessons
 from daguerre.train.objective import DenoisingObjective
 from daguerre.train.randomness import generator
 from daguerre.train.tintype import Architecture, Pace, Plan
-from daguerre.models.vision import CLIPVision, CLIPVisionConfig
 from tests.train.line import QUICK
 
 SIZE = 32
@@ -120,7 +120,7 @@ def tokenize(captions: Sequence[str]) -> torch.Tensor:
     return torch.tensor([ids + [63] * (12 - len(ids)) for ids in rows])
 
 
-def autoencoder(pictures: Pictures, crop: int = SIZE, adversary_from: int = 3, **more: bool) -> AutoencoderRecipe:
+def autoencoder(pictures: Pictures, crop: int = SIZE, adversary_from: int = 3, **more: float) -> AutoencoderRecipe:
     torch.manual_seed(0)
     vae = VAE(ARCHITECTURE.vae).to(memory_format=torch.channels_last)
     objective = Adversary(crop=crop, adversary_from=adversary_from, **more)
