@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from ..request import RequestError
+from ..request import RequestError, read_guide
 from .models import BUILT_IN, find
 
 if TYPE_CHECKING:
@@ -46,6 +46,9 @@ class DrawingFlags:
         0 to 1: takes back the over-contrast of strong guidance.
     guidance_interval
         The part of the steps that is guided, such as 0.1 0.8.
+    guide
+        What steers beside the negative prompt, as KIND or KIND:FIELD=VALUE,...: pag, seg, sag, apg, auto, freeu,
+        threshold, perp, tcfg, zero, skip. Such as pag:scale=3. May be given several times.
     emphasis
         How word weights are applied.
     """
@@ -61,16 +64,19 @@ class DrawingFlags:
     clip_skip: int | None = None
     guidance_rescale: float | None = None
     guidance_interval: Annotated[tuple[float, float] | None, Parameter(negative="")] = None
+    guide: Annotated[tuple[str, ...], Parameter(negative="")] = ()
     emphasis: Literal["original", "no norm", "ignore", "none"] | None = None
 
     def given(self) -> dict[str, Any]:
         """The fields of a `TextToImage` that were given."""
-        values = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "size"}
+        values = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("size", "guide")}
         if self.size is not None:
             width, _, height = self.size.lower().partition("x")
             if not (width.isdecimal() and height.isdecimal()):
                 raise RequestError(f"--size is {self.size!r}; write it as WIDTHxHEIGHT, such as 512x768")
             values |= {"width": int(width), "height": int(height)}
+        if self.guide:
+            values["guides"] = tuple(read_guide(text) for text in self.guide)
         return {name: value for name, value in values.items() if value is not None}
 
 

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Protocol
 
 import torch
@@ -12,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from ..diffusion.denoiser import Cond, Denoiser, NoiseSource, Process, Step, VarianceExploding
-from ..diffusion.guidance import ClassifierFree, Interval, Rescaled
+from ..diffusion.guidance import ClassifierFree
 from ..diffusion.noise import brownian, centered, fresh, initial, spherical
 from ..diffusion.prediction import OnLadder
 from ..diffusion.samplers import Spec, find_sampler
@@ -23,6 +24,7 @@ from ..request import MAX_SEED, RANDOM_SEED, ImageToImage, RequestError, TextToI
 from ..runtime.device import exact, processor
 from ..runtime.precision import require_finite
 from .canvas import empty_canvas
+from .guides import Guides
 
 
 @dataclass(frozen=True)
@@ -82,19 +84,22 @@ class Drawing:
             noise = noise * self.request.noise_multiplier
         return self.process.alpha(sigma) * latents + sigma * noise
 
+    @cached_property
+    def guides(self) -> Guides:
+        """The guides of the request. Raises RequestError where the model is not made for them."""
+        return Guides(self.model, self.request)
+
     def guided(self) -> Denoiser:
-        """The network, guided as the request says."""
-        request, sigmas, batched = self.request, self.sigmas, not self.model.low_memory
-        guidance = ClassifierFree(self.unguided, self.negative, request.cfg_scale, batched=batched)
-        rescaled = request.guidance_rescale > 0 and request.cfg_scale != 1
-        denoise: Denoiser = guidance
-        if rescaled:
-            denoise = Rescaled(guidance, request.guidance_rescale, self.unguided.c_skip)
-        start, end = request.guidance_interval
-        if (start, end) != (0.0, 1.0):
-            first, last = round(start * (len(sigmas) - 2)), round(end * (len(sigmas) - 2))
-            denoise = Interval(denoise, self.unguided, low=sigmas[last].item(), high=sigmas[first].item())
-        return self.around(denoise)
+        """The network, guided as the request says; made anew for each picture."""
+        steering = self.guides.begin(self.unguided, self.sigmas, self._empty)
+        batched = not self.model.low_memory
+        guidance = ClassifierFree(steering.inner, self.negative, self.request.cfg_scale, batched=batched)
+        return self.around(steering.around(guidance))
+
+    def _empty(self) -> Cond:
+        """The condition of an empty prompt."""
+        _, empty = self.model.encode(replace(self.request, prompt="", negative_prompt=""))
+        return empty._replace(concat=self.negative.concat)
 
     def steps(self, i: int, x: Tensor) -> Generator[Step, None, Tensor]:
         """Yields the sampler's steps for picture i from the state x; returns the latents. Raises NumericError."""
