@@ -1,6 +1,7 @@
 """Labels that fit: letters as large as their place allows, lines wrapped at words, letters of other scripts."""
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -15,6 +16,7 @@ INK, STRUCK = "#111111", "#9a9a9a"
 OTHER_FONTS = (
     "NotoSansCJK-Regular.ttc", "DejaVuSans.ttf", "Arial Unicode.ttf", "PingFang.ttc", "msgothic.ttc", "arial.ttf",
 )  # fmt: skip
+PIECE = re.compile(r"\s*[^\s/_-]+[/_-]*\s*|[/_-]+")  # what a line may end after
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 
@@ -68,24 +70,20 @@ def lettered(labels: Sequence[Label], largest: int, width: int, height: int) -> 
 
 
 def wrapped(label: Label, size: int, width: int, *, breaks: bool) -> Label:
-    """A label in lines of at most a width in pixels, where words allow it or may be broken."""
+    """A label in lines of at most a width in pixels, where blanks and hyphens allow it or words may be broken."""
     lines = []
     for text, is_active in label:
-        font, line = font_for(text, size), ""
-        for word in text.split():
-            while breaks and font.getlength(word) > width and len(word) > 1:
-                if line:
-                    lines.append(Words(line, is_active))
-                    line = ""
-                fits = next((n for n in range(len(word), 1, -1) if font.getlength(word[:n]) <= width), 1)
-                lines.append(Words(word[:fits], is_active))
-                word = word[fits:]
-            if line and font.getlength(f"{line} {word}") > width:
-                lines.append(Words(line, is_active))
-                line = word
-            else:
-                line = f"{line} {word}".strip()
-        lines += [Words(line, is_active)] if line else []
+        font, line, found = font_for(text, size), "", list[str]()
+        for piece in PIECE.findall(text):
+            while breaks and font.getlength(piece) > width and len(piece) > 1:
+                found += [line] if line.strip() else []
+                fits = next((n for n in range(len(piece), 1, -1) if font.getlength(piece[:n]) <= width), 1)
+                line, piece = piece[:fits], piece[fits:]
+            if line and font.getlength(f"{line}{piece}".rstrip()) > width:
+                found.append(line)
+                line = ""
+            line += piece
+        lines += [Words(line.strip(), is_active) for line in [*found, line] if line.strip()]
     return tuple(lines)
 
 

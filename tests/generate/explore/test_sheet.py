@@ -103,6 +103,11 @@ def test_letters_become_smaller_before_words_are_broken():
     assert all(font_for(words.text, LEAST).getlength(words.text) <= 60 for words in tiny.labels[0])
 
 
+def test_a_word_breaks_after_its_hyphen_first():
+    lines = wrapped(label("extraordinarily-multicolored/one two"), 12, 100, breaks=True)
+    assert [words.text for words in lines] == ["extraordinarily-", "multicolored/one", "two"]
+
+
 def test_what_cannot_stay_whole_ends_in_dots():
     cut = lettered([label("word " * 80)], 14, 60, 30).labels[0]
     assert cut[-1].text.endswith("...")

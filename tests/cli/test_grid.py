@@ -1,0 +1,110 @@
+"""`daguerre grid` and `daguerre matrix` as a user runs them."""
+
+import json
+from functools import partial
+
+import pytest
+from PIL import Image
+
+from daguerre.cli import main
+from daguerre.cli.main import app
+from daguerre.provenance import infotext, png
+from tests.toy import toy, write_toy
+
+SMALL = ("--model", "toy.safetensors", "--steps", 1, "--size", "64x64", "--device", "cpu", "--dtype", "float32")
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch, capsys):
+    """Runs a command in a folder with a model; returns what it printed, or its error for another exit code than 0."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DAGUERRE_MODELS", str(tmp_path))
+    write_toy(toy(), tmp_path / "toy.safetensors")
+
+    def run(*arguments: object, code: int = 0) -> str:
+        ended = 0
+        monkeypatch.setattr(main, "app", partial(app, [str(a) for a in arguments]))
+        try:
+            main.main()
+        except SystemExit as exit:
+            ended = int(exit.code or 0)
+        out, err = capsys.readouterr()
+        assert ended == code, err
+        return err if code else out
+
+    return run
+
+
+def test_a_grid_its_cells_and_one_cell_again(run, tmp_path):
+    out = run("grid", "an apple", "--x", "cfg: 1, 3", "--y", "seed: 5, 6", *SMALL).split()
+    assert out == ["outputs/grid-an-apple/grid.png"]
+    cells = sorted((tmp_path / "outputs/grid-an-apple/cells").iterdir())
+    assert len(cells) == 4
+    with Image.open(out[0]) as grid:
+        assert grid.width > 128
+        assert grid.height > 128
+    _, said = png.read(tmp_path / out[0])
+    found = infotext.read(said)
+    assert (found["Script"], found["X Type"], found["X Values"]) == ("X/Y/Z plot", "CFG scale", "1, 3")
+    assert "pixel-identical" in run("reproduce", cells[0])
+
+
+def test_going_on_keeps_the_random_seed_and_draws_the_rest(run, tmp_path):
+    run("grid", "an apple", "--x", "cfg: 1, 3", *SMALL)
+    folder = tmp_path / "outputs/grid-an-apple"
+    before = {path: path.read_bytes() for path in (folder / "cells").iterdir()}
+    out = run("grid", "an apple", "--x", "cfg: 1, 3, 5", *SMALL, "--resume", "--json").splitlines()
+    assert json.loads(out[-1]) == {"grid": "outputs/grid-an-apple/grid-2.png"}
+    assert len(list((folder / "cells").iterdir())) == 3
+    assert all(path.read_bytes() == data for path, data in before.items())
+    run("grid", "an apple", "--x", "cfg: 1, 3", *SMALL)
+    assert (tmp_path / "outputs/grid-an-apple-2/grid.png").exists()
+    assert "add --resume" in run("grid", "an apple", "--x", "cfg: 1", *SMALL, "--out", folder, code=2)
+    assert "nothing to go on with" in run("grid", "a pear", "--x", "cfg: 1", *SMALL, "--resume", code=2)
+
+
+def test_an_interruption_leaves_a_grid_of_what_is_done(run, tmp_path, monkeypatch):
+    from daguerre.generate import text_to_image
+
+    draw = text_to_image.text_to_image
+
+    def interrupted(model, request):
+        if request.cfg_scale == 3:
+            raise KeyboardInterrupt
+        yield from draw(model, request)
+
+    monkeypatch.setattr(text_to_image, "text_to_image", interrupted)
+    told = run("grid", "an apple", "--x", "cfg: 1, 3", *SMALL, code=130)
+    assert "1 of 2 cells are in outputs/grid-an-apple, add --resume to go on" in told
+    assert (tmp_path / "outputs/grid-an-apple/grid-so-far.png").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--x", "steps: 1, 0"), "axis 'Steps', value 'Steps: 0'"),
+        (("--x", "model: toy.safetensors, toi"), "axis 'Model', value 'toi'"),
+        (("--x", "vae: none, toi.safetensors"), "axis 'VAE', value 'toi'"),
+        (("--x", "lora: none, ink.safetensors"), "axis 'LoRA', value 'ink'"),
+        (("--x", "steps: 1", "--margin", "900"), "margin is 900"),
+        ((), "needs an axis"),
+    ],
+)
+def test_a_wrong_grid_is_refused_before_anything_is_drawn(run, tmp_path, arguments, words):
+    assert words in run("grid", "an apple", *SMALL, *arguments, code=2)
+    assert not (tmp_path / "outputs").exists()
+
+
+def test_a_matrix_and_sheets(run, tmp_path):
+    assert run("matrix", "a cat|hat|blue", *SMALL, "--seed", 1).split() == ["outputs/matrix-a-cat-hat-blue/grid.png"]
+    cells = (tmp_path / "outputs/matrix-a-cat-hat-blue/cells").iterdir()
+    assert {png.read(path)[0].request.prompt for path in cells} == {
+        "a cat",
+        "a cat, hat",
+        "a cat, blue",
+        "a cat, hat, blue",
+    }
+    out = run("grid", "an apple", "--z", "seed: 1, 2", *SMALL, "--sheets", "--no-labels").split()
+    assert [path.rpartition("/")[2] for path in out] == ["grid.png", "grid-1-seed-1.png", "grid-2-seed-2.png"]
+    with Image.open(out[1]) as alone:
+        assert alone.size == (64, 64)
