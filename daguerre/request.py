@@ -274,6 +274,7 @@ class TextToImage:
     count: int = 1
     clip_skip: int = 1  # 1 = the text encoder's last layer, 2 = the one before
     emphasis: Emphasis = "original"  # how word weights are applied
+    comments: bool = True  # a "#" and what follows it on its line are no part of a prompt
     variation_seed: int = RANDOM_SEED  # of the noise that is mixed in; -1 = random
     variation_strength: float = 0.0  # 0 = the seed's own noise, 1 = the variation seed's
     seed_width: int = 0  # pixels: noise as for a picture of this size, in the middle; 0 = the picture's own

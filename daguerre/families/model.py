@@ -1,24 +1,28 @@
 """A model ready to draw: networks, where they run, and what its family and its file say of them."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
+from ..diffusion.conditions import Conditions
 from ..diffusion.denoiser import Cond
 from ..diffusion.prediction import Epsilon, FlowOnLadder, OnLadder, Velocity
 from ..diffusion.schedule import NoiseLevels, scaled_linear
 from ..models.clip import CLIPText
 from ..models.unet import UNet
 from ..models.vae import VAE
-from ..request import TextToImage
+from ..request import RequestError, TextToImage
 from ..runtime.bands import decode_in_bands
 from ..runtime.offload import resident
 from ..runtime.precision import decode_checked
 from ..text.embed import Embedded, embed
+from ..text.extra_networks import split_networks
+from ..text.segments import segments, without_comments
 from ..text.tokenizer import Tokenizer
 from .catalog import Family
 
@@ -42,6 +46,7 @@ class Model:
     vae_sha256: str = ""
     levels: NoiseLevels = field(default_factory=scaled_linear)
     tokenizer: Tokenizer = field(default_factory=Tokenizer)
+    attached: tuple[str, ...] = ()  # LoRAs and hypernetworks, by the names that prompts may ask for
     device: torch.device = CPU
     low_memory: bool = False
     reload: Mapping[str, Callable[[nn.Module], object]] = field(default_factory=dict)  # by part, for freed weights
@@ -61,25 +66,56 @@ class Model:
         return resident(self.parts[part], self.device, leave=self.low_memory, reload=self.reload.get(part))
 
     def encode(self, request: TextToImage) -> tuple[Cond, Cond]:
-        """The positive and the negative condition, a batch of one each, with equally many tokens."""
+        """The positive and the negative condition, a batch of one each, with equally many tokens.
+
+        Of prompts that change or have several parts, what comes first; `conditions` gives all.
+        """
+        first = self.conditions(request, calls=1)[0]
+        return first.positive[0][0], first.negative
+
+    def conditions(self, request: TextToImage, calls: int, *, after: int = 0) -> tuple[Conditions, ...]:
+        """What steers each of `calls` calls of a sampler, batches of one, with equally many tokens.
+
+        `after` is the number of calls in the pass before this one. Each text is encoded once. Raises RequestError for
+        a prompt that cannot be read, or that asks for a LoRA or a hypernetwork that is not attached.
+        """
+        prompt, unwanted = request.prompt, request.negative_prompt
+        if request.comments:
+            prompt, unwanted = without_comments(prompt), without_comments(unwanted)
+        prompt, networks = split_networks(prompt)
+        if missing := [n.name for n in networks if n.name.casefold() not in map(str.casefold, self.attached)]:
+            raise RequestError(
+                f"the prompt asks for {missing[0]!r}, which is not attached to the model; attach its file "
+                "(adapters.named.networks_of finds it) or take the tag out of the prompt"
+            )
+        plan = segments(prompt, unwanted, calls, after=after)
+        texts = {text for s in plan for text in (s.negative, *(part.text for part in s.positive))}
+        embedded = self._embed(sorted(texts), request)
+        blank = self.family.zero_empty_negative and not any(segment.negative for segment in plan)
+
+        @cache
+        def cond(text: str, is_negative: bool) -> Cond:
+            said, vector = embedded[text], self.family.vector
+            if is_negative and blank:
+                said = Embedded(*(torch.zeros_like(part) for part in said))
+            pooled = vector(said.pooled, request, self.unet.config.vector, is_negative) if vector else None
+            return Cond(said.tokens, pooled)
+
+        return tuple(
+            Conditions(s.last, tuple((cond(p.text, False), p.weight) for p in s.positive), cond(s.negative, True))
+            for s in plan
+        )
+
+    def _embed(self, texts: Sequence[str], request: TextToImage) -> dict[str, Embedded]:
+        """By text, padded to equally many tokens."""
+        encoders = list(zip(self.text, self.family.encodings, strict=True))
         with ExitStack() as stack:
             for part in ("text", "text2")[: len(self.text)]:
                 stack.enter_context(self.on_device(part))
-            positive, negative = embed(
-                [request.prompt, request.negative_prompt],
-                self.tokenizer,
-                list(zip(self.text, self.family.encodings, strict=True)),
-                clip_skip=request.clip_skip,
-                emphasis=request.emphasis,
+            skip, emphasis = request.clip_skip, request.emphasis
+            return dict(
+                zip(texts, embed(texts, self.tokenizer, encoders, clip_skip=skip, emphasis=emphasis), strict=True)
             )
-        if self.family.zero_empty_negative and not request.negative_prompt:
-            negative = Embedded(*(torch.zeros_like(part) for part in negative))
-
-        def cond(embedded: Embedded, *, is_negative: bool) -> Cond:
-            vector, width = self.family.vector, self.unet.config.vector
-            return Cond(embedded.tokens, vector(embedded.pooled, request, width, is_negative) if vector else None)
-
-        return cond(positive, is_negative=False), cond(negative, is_negative=True)
 
     def denoiser(self) -> OnLadder:
         kinds: dict[str, type[OnLadder]] = {"epsilon": Epsilon, "v": Velocity, "flow": FlowOnLadder}

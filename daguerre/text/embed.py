@@ -44,11 +44,13 @@ def tokenize(
 ) -> list[Chunk]:
     """Cuts a prompt into chunks of `context` tokens, at least one.
 
-    If a full chunk has a comma among its last `backtrack` tokens, what follows it moves to the next chunk.
+    If a full chunk has a comma among its last `backtrack` tokens, what follows it moves to the next chunk; so does a
+    word that is trained to be several tokens, if it would be cut.
     Emphasis "none" takes brackets as text; "ignore" reads them but weighs everything 1.
     """
     room = context - 2
     comma = tokenizer.encode(",")[0]
+    lengths = {ids.start: len(ids) for ids in tokenizer.whole}
     chunks: list[Chunk] = []
     ids: list[int] = []
     weights: list[float] = []
@@ -64,6 +66,9 @@ def tokenize(
                     cut -= tail.index(comma)
                 chunks.append(fill(ids[:cut], weights[:cut], room))
                 ids, weights = ids[cut:], weights[cut:]
+            if ids and len(ids) + lengths.get(token, 1) > room:
+                chunks.append(fill(ids, weights, room))
+                ids, weights = [], []
             ids.append(token)
             weights.append(1.0 if emphasis == "ignore" else run.weight)
     if ids or not chunks:

@@ -18,6 +18,8 @@ WORDS = r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|\p{L}+|\p{N}
 class Tokenizer:
     """Text to CLIP token ids. The vocabulary is read once, when a text is first encoded."""
 
+    whole: tuple[range, ...] = ()  # ids that stand together: a word that is several vectors
+
     def encode(self, text: str) -> list[int]:
         """Ids of the text alone: no start, end or padding. A lone surrogate counts as U+FFFD."""
         sound = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
