@@ -14,26 +14,23 @@ Tiling = Literal["off", "x", "y", "both"]
 Fill = Literal["fill", "original", "latent noise", "latent nothing"]  # A1111's masked contents 0 to 3
 # Smallest and largest value of each number; the only place where limits are written down.
 LIMITS: dict[str, tuple[float, float]] = {
+    **dict.fromkeys(("guidance_rescale", "eta", "variation_strength", "strength"), (0, 1)),
+    **dict.fromkeys(("seed", "variation_seed"), (RANDOM_SEED, MAX_SEED)),
+    **dict.fromkeys(("width", "height"), (64, 4096)),
+    **dict.fromkeys(("seed_width", "seed_height", "left", "right", "up", "down"), (0, 4096)),
+    **dict.fromkeys(("s_tmin", "s_tmax", "sigma_min", "sigma_max"), (0, 5000)),
     "steps": (1, 1000),
     "cfg_scale": (0, 100),
-    "guidance_rescale": (0, 1),
-    "seed": (RANDOM_SEED, MAX_SEED),
-    "width": (64, 4096),
-    "height": (64, 4096),
     "count": (1, 1000),
     "clip_skip": (1, 12),
-    "variation_seed": (RANDOM_SEED, MAX_SEED),
-    "variation_strength": (0, 1),
-    "seed_width": (0, 4096),
-    "seed_height": (0, 4096),
-    "strength": (0, 1),
+    "s_churn": (0, 100),
+    "s_noise": (0, 2),
+    "ensd": (0, MAX_SEED),
+    "rho": (0, 20),
     "noise_multiplier": (0, 1.5),
+    "image_cfg_scale": (0, 30),
     "mask_blur": (0, 64),
     "padding": (0, 256),
-    "left": (0, 4096),
-    "right": (0, 4096),
-    "up": (0, 4096),
-    "down": (0, 4096),
 }
 # How a number of dynamic thresholding runs over the steps.
 COURSES = ("constant", "linear down", "cosine down", "half cosine down", "linear up", "cosine up", "half cosine up")
@@ -59,6 +56,22 @@ def _choice(*choices: str) -> Any:
     return field(default=choices[0], metadata={"choices": choices})
 
 
+def _check_fields(of: Any, told: str) -> None:
+    """Refuses a field's value outside of its limits, choices and type; `told` stands before the field's name."""
+    for f in fields(of):
+        value, name = getattr(of, f.name), told + f.name
+        if "limits" in f.metadata:
+            low, high = f.metadata["limits"]
+            if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
+                raise RequestError(f"{name} is {value!r}; it must be a number from {low:g} to {high:g}")
+            if isinstance(f.default, int) and value != int(value):
+                raise RequestError(f"{name} is {value!r}; it must be a whole number")
+        elif not isinstance(value, type(f.default)):
+            raise RequestError(f"{name} is {value!r}; it must be {'true or false' if f.default is False else 'text'}")
+        if value not in f.metadata.get("choices", [value]):
+            raise RequestError(f"{name} is {value!r}; choose one of {', '.join(f.metadata['choices'])}")
+
+
 @dataclass(frozen=True, kw_only=True)
 class Guide:
     """What steers a drawing beside the negative prompt. As text: "kind" or "kind:field=value,field=value"."""
@@ -66,21 +79,11 @@ class Guide:
     kind: str = field(default="", init=False)  # what texts and records call it
 
     def __post_init__(self) -> None:
+        _check_fields(self, f"guide {self.kind}: ")
         for f in fields(self):
-            value, name = getattr(self, f.name), f"guide {self.kind}: {f.name}"
-            if "limits" in f.metadata:
-                low, high = f.metadata["limits"]
-                if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
-                    raise RequestError(f"{name} is {value!r}; it must be a number from {low:g} to {high:g}")
-                if isinstance(f.default, int) and value != int(value):
-                    raise RequestError(f"{name} is {value!r}; it must be a whole number")
-            elif not isinstance(value, type(f.default)):
-                raise RequestError(
-                    f"{name} is {value!r}; it must be {'true or false' if f.default is False else 'text'}"
-                )
-            if value not in f.metadata.get("choices", [value]):
-                raise RequestError(f"{name} is {value!r}; choose one of {', '.join(f.metadata['choices'])}")
+            value = getattr(self, f.name)
             if isinstance(value, str) and any(mark in value for mark in ",;\n"):
+                name = f"guide {self.kind}: {f.name}"
                 raise RequestError(f"{name} is {value!r}; commas, semicolons and new lines cannot stand there")
 
     def __str__(self) -> str:
@@ -256,6 +259,25 @@ def read_guide(text: str) -> Guide:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Hires:
+    """A second pass over the picture, enlarged, with all its steps. Texts that are empty are the first pass's."""
+
+    scale: float = _number(2.0, 1, 16)
+    width: int = _number(0, 0, 4096)  # pixels; 0 = by scale
+    height: int = _number(0, 0, 4096)
+    steps: int = _number(0, 0, 1000)  # 0 = as many as in the first pass
+    strength: float = _number(0.7, 0, 1)
+    upscaler: str = "Latent"  # a way to enlarge latents, "Lanczos", "Nearest", "built-in", or an upscaler's file
+    sampler: str = ""
+    schedule: str = ""
+    prompt: str = ""
+    negative_prompt: str = ""
+
+    def __post_init__(self) -> None:
+        _check_fields(self, "hires ")
+
+
+@dataclass(frozen=True, kw_only=True)
 class TextToImage:
     """One text-to-image request: picture i of `count` has seed `seed + i`."""
 
@@ -280,6 +302,7 @@ class TextToImage:
     seed_width: int = 0  # pixels: noise as for a picture of this size, in the middle; 0 = the picture's own
     seed_height: int = 0
     tiling: Tiling = "off"  # in which directions the picture repeats without a seam
+    hires: Hires | None = None
 
     def __post_init__(self) -> None:
         for name, (low, high) in LIMITS.items():
@@ -307,6 +330,8 @@ class TextToImage:
             raise RequestError(f"guides has {twice[0]!r} twice; give each kind of guide once")
         if bool(self.seed_width) != bool(self.seed_height):
             raise RequestError("seed_width and seed_height belong together; give both or neither")
+        if not isinstance(self.hires, Hires | None) or (self.hires and isinstance(self, ImageToImage)):
+            raise RequestError("hires must be a Hires, for text to image, or None")
         start, end = self.guidance_interval
         if not 0 <= start <= end <= 1:
             raise RequestError(f"guidance_interval is {start, end}; it must be two shares with 0 <= start <= end <= 1")
@@ -337,16 +362,27 @@ class Inpaint(ImageToImage):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Outpaint(Inpaint):
-    """Draws on beyond the edges of a given picture."""
+class Outpaint(ImageToImage):
+    """Draws on beyond the edges of a given picture, in windows of the request's size; 0 = the model's own."""
 
+    strength: float = 1.0
+    mask_blur: float = 4.0  # pixels: standard deviation of the soft edge, which lies in the given picture
+    fill: Fill = "fill"
     left: int = 0  # pixels to add
     right: int = 0
     up: int = 0
     down: int = 0
 
 
+@dataclass(frozen=True, kw_only=True)
+class Edit(ImageToImage):
+    """Changes a picture as the prompt tells, by a model trained for it: arXiv:2211.09800."""
+
+    strength: float = 1.0  # 1 begins with noise alone
+    image_cfg_scale: float = 1.5  # how closely to keep to the picture
+
+
 # Every kind of request, by the name that a record calls it.
 REQUESTS: Mapping[str, type[TextToImage]] = {
-    kind.__name__: kind for kind in (TextToImage, ImageToImage, Inpaint, Outpaint)
+    kind.__name__: kind for kind in (TextToImage, ImageToImage, Inpaint, Outpaint, Edit)
 }

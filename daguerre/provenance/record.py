@@ -13,7 +13,7 @@ from typing import Any, Self
 from PIL import Image
 
 from .. import __version__
-from ..request import GUIDES, REQUESTS, Guide, RequestError, TextToImage
+from ..request import GUIDES, REQUESTS, Guide, Hires, RequestError, TextToImage
 
 LIBRARIES = ("torch", "numpy", "Pillow", "safetensors")
 # The fields beside the request that decide the pixels, weightiest first, and what a reader calls them.
@@ -170,6 +170,8 @@ def _request(values: dict[str, Any]) -> TextToImage:
         raise RequestError(f"unknown field {unknown[0]!r}; the fields are {', '.join(sorted(known))}")
     given: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}
     given["guides"] = tuple(_guide(**guide) for guide in given.get("guides", ()))
+    if given.get("hires") is not None:
+        given["hires"] = Hires(**given["hires"])
     return kind(**given)
 
 
