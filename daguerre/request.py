@@ -297,6 +297,15 @@ class TextToImage:
     clip_skip: int = 1  # 1 = the text encoder's last layer, 2 = the one before
     emphasis: Emphasis = "original"  # how word weights are applied
     comments: bool = True  # a "#" and what follows it on its line are no part of a prompt
+    eta: float | None = None  # noise that each step renews: 0 = none, 1 = all; None = as the sampler is known
+    s_churn: float = 0.0  # noise that is added over all steps of Euler, Heun, DPM2, in the terms of arXiv:2206.00364
+    s_tmin: float = 0.0  # between these noise levels
+    s_tmax: float = 0.0  # 0 = no end
+    s_noise: float = 1.0  # standard deviation of the noise that samplers add
+    ensd: int = 0  # eta noise seed delta: the noise within steps comes from the seed this far on
+    rho: float = 0.0  # of the Karras and polyexponential schedules; 0 = their own
+    sigma_min: float = 0.0  # the noise levels that a schedule goes between; 0 = those that the model was trained on
+    sigma_max: float = 0.0
     variation_seed: int = RANDOM_SEED  # of the noise that is mixed in; -1 = random
     variation_strength: float = 0.0  # 0 = the seed's own noise, 1 = the variation seed's
     seed_width: int = 0  # pixels: noise as for a picture of this size, in the middle; 0 = the picture's own
@@ -310,6 +319,8 @@ class TextToImage:
                 continue
             value = getattr(self, name)
             usual = value == getattr(type(self), name)  # may lie outside: 0 for "the given picture's"
+            if value is None and usual:
+                continue
             if isinstance(value, bool) or not isinstance(value, int | float) or not (usual or low <= value <= high):
                 raise RequestError(f"{name} is {value!r}; it must be a number from {low:g} to {high:g}")
             if type(getattr(type(self), name)) is int and value != int(value):

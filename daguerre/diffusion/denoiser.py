@@ -7,6 +7,8 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor
 
+from ..request import RequestError
+
 
 class Cond(NamedTuple):
     """What steers a denoiser."""
@@ -14,6 +16,7 @@ class Cond(NamedTuple):
     tokens: Tensor  # (B, T, D) text features for cross-attention
     vector: Tensor | None = None  # (B, V) pooled text and size embedding
     concat: Tensor | None = None  # (B, C, H, W) channels beside the latents: inpainting and editing networks
+    side: Tensor | None = None  # (B,) 1 = positive, 0 = negative, for networks that something steers on one side
 
 
 class Denoiser(Protocol):
@@ -74,3 +77,27 @@ def renewal(process: Process, a: Tensor, b: Tensor, eta: float) -> tuple[Tensor,
     """Old and new noise (down, up) to make up level b after a, with b^2 in all: arXiv:2010.02502, eq. 16."""
     up = eta * b * (1 - (b * process.alpha(a) / (a * process.alpha(b))) ** 2).sqrt()
     return (b**2 - up**2).sqrt(), up
+
+
+def noised(process: Process, x: Tensor, a: Tensor, b: Tensor, noise: Tensor) -> Tensor:
+    """The state x at level a with as much new noise as brings it up to level b: arXiv:2306.14878, section 3."""
+    share = process.alpha(b) / process.alpha(a)
+    return share * x + (b**2 - (share * a) ** 2).sqrt() * noise
+
+
+def with_negative(denoise: Denoiser, x: Tensor, sigma: Tensor, cond: Cond) -> tuple[Tensor, Tensor]:
+    """The guided estimate, and the one under the negative condition that it was guided away from.
+
+    Asks the denoiser's method of this name, or else `estimates` and `scale`, as classifier-free guidance has them.
+    Raises RequestError where there is neither.
+    """
+    if own := getattr(denoise, "with_negative", None):
+        guided, negative = own(x, sigma, cond)
+        return guided, negative
+    if not (hasattr(denoise, "estimates") and hasattr(denoise, "scale")):
+        raise RequestError(
+            f"CFG++ samplers go by the negative prompt's own estimate, which {type(denoise).__name__} does not tell; "
+            "take a sampler without CFG++ in its name, or leave out what is set round plain guidance"
+        )
+    positive, negative = denoise.estimates(x, sigma, cond)
+    return negative + denoise.scale * (positive - negative), negative

@@ -54,7 +54,7 @@ def test_schedules_descend_to_zero(name: str, n: int) -> None:
     assert sigmas.shape == (n + 1,)
     assert sigmas[-1] == 0
     assert (sigmas.diff() < 0).all()
-    assert sigmas[0] <= LEVELS.sigmas[-1]
+    assert sigmas[0] <= LEVELS.sigmas[-1] * 1.0001  # published levels are rounded
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,5 @@
 """The samplers against k-diffusion and diffusers: the same toy network, the same noise, 20 steps and more."""
 
-import importlib.util
-import sys
-import types
-import warnings
-from pathlib import Path
-
 import pytest
 import torch
 from torch import Tensor
@@ -15,45 +9,29 @@ from daguerre.diffusion.guidance import ClassifierFree, Rescaled
 from daguerre.diffusion.noise import fresh, initial
 from daguerre.diffusion.prediction import Epsilon, Velocity
 from daguerre.diffusion.samplers import SAMPLERS
-from daguerre.diffusion.schedule import SCHEDULES, NoiseLevels, scaled_linear
+from daguerre.diffusion.schedule import SCHEDULES
+from tests.parity.walks import (
+    COND,
+    LEVELS,
+    SEED,
+    SHAPE,
+    TRAINED,
+    continued,
+    k_diffusion,
+    ladder,
+    network,
+    pipeline,
+    relative,
+    smooth_noise,
+)
 
 diffusers = pytest.importorskip("diffusers")
-COND = Cond(torch.zeros(1, 1, 1))
-SHAPE = (4, 16, 16)
-SEED = 20
-LEVELS = scaled_linear()
-TRAINED = {"num_train_timesteps": 1000, "beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
 
 
 @pytest.fixture(scope="module")
 def reference():
-    """k-diffusion's samplers alone: importing the package itself needs torchvision."""
-    for module in ("torchsde", "torchdiffeq", "scipy", "tqdm"):
-        pytest.importorskip(module)
-    package = importlib.util.find_spec("k_diffusion")
-    if package is None or package.submodule_search_locations is None:
-        pytest.skip("k-diffusion is not installed")
-    utils = types.ModuleType("k_diffusion_alone.utils")
-    utils.append_dims = lambda x, n: x[(...,) + (None,) * (n - x.ndim)]
-    sys.modules.update({"k_diffusion_alone": types.ModuleType("k_diffusion_alone"), utils.__name__: utils})
-    sys.modules["k_diffusion_alone"].utils = utils
-    file = Path(package.submodule_search_locations[0]) / "sampling.py"
-    spec = importlib.util.spec_from_file_location("k_diffusion_alone.sampling", file)
-    module = importlib.util.module_from_spec(spec)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        spec.loader.exec_module(module)
-    return module
-
-
-def network(x: Tensor, t: Tensor, tokens: Tensor = COND.tokens, vector: Tensor | None = None) -> Tensor:
-    """Bends its input, more so at early timesteps."""
-    mixed = x + 0.3 * x.roll(1, -1) - 0.2 * x.roll(2, 1)
-    return (mixed * (1 + t.reshape(-1, 1, 1, 1) / 999) + tokens.mean((1, 2)).reshape(-1, 1, 1, 1)).tanh()
-
-
-def relative(ours: Tensor, theirs: Tensor) -> float:
-    return ((ours - theirs).norm() / theirs.norm()).item()
+    """k-diffusion's samplers."""
+    return k_diffusion()
 
 
 def ours(name, sigmas, denoise, noise, x=None) -> Tensor:
@@ -61,12 +39,6 @@ def ours(name, sigmas, denoise, noise, x=None) -> Tensor:
     x = spec.start(initial([SEED], SHAPE), sigmas[0], process) if x is None else x
     *_, step = spec.sample(denoise, x, sigmas, COND, process=process, noise=noise)
     return step.x
-
-
-def smooth_noise(sigma: Tensor, sigma_next: Tensor) -> Tensor:
-    """Noise that depends on the interval, but not on the last bit of its ends."""
-    first, second = initial([1], SHAPE), initial([2], SHAPE)
-    return first * torch.cos(sigma) + second * torch.sin(sigma_next)
 
 
 @pytest.mark.parametrize("schedule", ["automatic", "karras", "exponential", "sgm_uniform", "turbo"])
@@ -112,28 +84,6 @@ def test_k_diffusion_with_less_noise(reference, name: str, function: str, eta: f
     )
     steps = SAMPLERS[name].sample(denoise, x, sigmas, COND, VarianceExploding(), smooth_noise, eta=eta)
     assert relative(list(steps)[-1].x, theirs) < 1e-5
-
-
-def pipeline(scheduler, steps: int, predict=network, **options) -> Tensor:
-    """The loop of a diffusers pipeline around a scheduler, from the same first draw as ours."""
-    scheduler.set_timesteps(steps)
-    x = initial([SEED], SHAPE) * scheduler.init_noise_sigma
-    for t in scheduler.timesteps:
-        output = predict(scheduler.scale_model_input(x, t), t.float().reshape(1))
-        x = scheduler.step(output, t, x, **options).prev_sample
-    return x
-
-
-def continued() -> torch.Generator:
-    """The generator of the picture after its first draw."""
-    generator = torch.Generator().manual_seed(SEED)
-    torch.randn(SHAPE, generator=generator)
-    return generator
-
-
-def ladder(scheduler) -> NoiseLevels:
-    """The scheduler's own levels, which it rounds more coarsely than ours: 1 - alpha_bar in float32."""
-    return NoiseLevels((1 / scheduler.alphas_cumprod.double() - 1).sqrt().float())
 
 
 @pytest.mark.parametrize(

@@ -1,24 +1,25 @@
-"""DDIM and what grew out of it: steps that are exact where the estimate of x0 stays constant.
+"""DDIM, and samplers that go by way of the clean estimate and new noise."""
 
-DPM-Solver++ is arXiv:2211.01095; its time is lambda = log(alpha / sigma).
-"""
-
-from functools import partial
 from itertools import pairwise
 
 from torch import Tensor
 
-from ..denoiser import Cond, Denoiser, NoiseSource, Process, Step, Steps, renewal
+from ..denoiser import Cond, Denoiser, NoiseSource, Process, Step, Steps, noised
+from ..schedule import NoiseLevels, scaled_linear
 from .euler import euler_ancestral
+
+
+def unit_variance(steps: Steps, sigmas: Tensor, process: Process) -> Steps:
+    """The states in the scale of arXiv:2010.02502: alpha^2 + sigma^2 = 1."""
+    for step, b in zip(steps, sigmas[1:], strict=True):
+        yield step._replace(x=step.x / (process.alpha(b) ** 2 + b**2).sqrt())
 
 
 def ddim(
     denoise: Denoiser, x: Tensor, sigmas: Tensor, cond: Cond, process: Process, noise: NoiseSource, eta: float = 0.0
 ) -> Steps:
-    """arXiv:2010.02502, equation 12, yielding x in the paper's scale: alpha^2 + sigma^2 = 1."""
-    steps = euler_ancestral(denoise, x, sigmas, cond, process, noise, eta)
-    for step, b in zip(steps, sigmas[1:], strict=True):
-        yield step._replace(x=step.x / (process.alpha(b) ** 2 + b**2).sqrt())
+    """arXiv:2010.02502, equation 12, yielding x in the paper's scale."""
+    return unit_variance(euler_ancestral(denoise, x, sigmas, cond, process, noise, eta), sigmas, process)
 
 
 def lcm(denoise: Denoiser, x: Tensor, sigmas: Tensor, cond: Cond, process: Process, noise: NoiseSource) -> Steps:
@@ -29,53 +30,28 @@ def lcm(denoise: Denoiser, x: Tensor, sigmas: Tensor, cond: Cond, process: Proce
         yield Step(i, a, x, x0)
 
 
-def dpmpp_2s_ancestral(
-    denoise: Denoiser, x: Tensor, sigmas: Tensor, cond: Cond, process: Process, noise: NoiseSource, eta: float = 1.0
+def tcd(
+    denoise: Denoiser,
+    x: Tensor,
+    sigmas: Tensor,
+    cond: Cond,
+    process: Process,
+    noise: NoiseSource,
+    eta: float = 0.3,
+    levels: NoiseLevels | None = None,
 ) -> Steps:
-    """DPM-Solver++(2S), algorithm 1 with r = 1/2, to below the next level, then new noise; alpha = 1."""
-    for i, (a, b) in enumerate(pairwise(sigmas)):
-        x0 = estimate = denoise(x, a, cond)
-        down, up = renewal(process, a, b, eta)
-        if down > 0:
-            middle = (a * down).sqrt()
-            estimate = denoise(x0 + middle / a * (x - x0), middle, cond)
-        x = estimate + down / a * (x - estimate)
-        x = x + up * noise(a, b) if up > 0 else x
-        yield Step(i, a, x, x0)
+    """Strategic stochastic sampling: arXiv:2402.19159, algorithm 4, with eta for gamma; x in the scale of DDIM.
 
+    It goes to (1 - eta) times the next timestep, of those that `levels` counts, and from there up to the next level.
+    """
+    levels = levels or scaled_linear()
 
-def dpmpp_sde(
-    denoise: Denoiser, x: Tensor, sigmas: Tensor, cond: Cond, process: Process, noise: NoiseSource, eta: float = 1.0
-) -> Steps:
-    """DPM-Solver++(2S) with r = 1/2 and new noise in both stages; alpha = 1."""
-    for i, (a, b) in enumerate(pairwise(sigmas)):
-        x0 = estimate = denoise(x, a, cond)
-        if b > 0:
-            middle = (a * b).sqrt()
-            down, up = renewal(process, a, middle, eta)
-            estimate = denoise(x0 + down / a * (x - x0) + up * noise(a, middle), middle, cond)
-        down, up = renewal(process, a, b, eta)
-        x = estimate + down / a * (x - estimate)
-        x = x + up * noise(a, b) if up > 0 else x
-        yield Step(i, a, x, x0)
+    def walk(x: Tensor) -> Steps:
+        for i, (a, b) in enumerate(pairwise(sigmas)):
+            x0 = denoise(x, a, cond)
+            s = levels.sigma(((1 - eta) * levels.timestep(b).round()).floor()).minimum(b)
+            x = x0 + s / a * (x - x0)
+            x = noised(process, x, s, b, noise(a, b)) if s < b else x
+            yield Step(i, a, x, x0)
 
-
-def dpmpp_2m_sde(
-    denoise: Denoiser, x: Tensor, sigmas: Tensor, cond: Cond, process: Process, noise: NoiseSource, eta: float = 1.0
-) -> Steps:
-    """SDE-DPM-Solver++(2M), by the midpoint rule."""
-    last = h_last = None
-    for i, (a, b) in enumerate(pairwise(sigmas)):
-        x0 = estimate = denoise(x, a, cond)
-        ratio = b * process.alpha(a) / (a * process.alpha(b))  # exp(-h)
-        h = -ratio.log()
-        if last is not None and b > 0:
-            estimate = x0 + h / h_last / 2 * (x0 - last)
-        down, up = b * ratio**eta, b * (1 - ratio ** (2 * eta)).sqrt()
-        x = process.alpha(b) * estimate + down * (x - process.alpha(a) * estimate) / a
-        x = x + up * noise(a, b) if up > 0 else x
-        last, h_last = x0, h
-        yield Step(i, a, x, x0)
-
-
-dpmpp_2m = partial(dpmpp_2m_sde, eta=0.0)  # algorithm 2, DPM-Solver++(2M)
+    return unit_variance(walk(x), sigmas, process)
