@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .denoiser import Cond, Denoiser
+from .denoiser import Cond, Denoiser, with_negative
 from .guidance import ClassifierFree
 
 
@@ -24,9 +24,12 @@ class Conditions(NamedTuple):
         positive = tuple((cond._replace(concat=concat), weight) for cond, weight in self.positive)
         return Conditions(self.last, positive, self.negative._replace(concat=concat))
 
-    @property
-    def is_plain(self) -> bool:
-        return len(self.positive) == 1 and self.positive[0][1] == 1
+    def guidance(self, inner: Denoiser, scale: float, *, batched: bool) -> ClassifierFree:
+        """Guidance that is to be called with the first of the positive conditions."""
+        (_, weight), *others = self.positive
+        if weight == 1 and not others:
+            return ClassifierFree(inner, self.negative, scale, batched)
+        return Composed(inner, self.negative, scale, batched, weight, tuple(others))
 
 
 @dataclass(frozen=True)
@@ -39,9 +42,9 @@ class Composed(ClassifierFree):
     weight: float = 1.0  # of the condition that it is called with
     others: tuple[tuple[Cond, float], ...] = ()
 
-    def __call__(self, x: Tensor, sigma: Tensor, cond: Cond) -> Tensor:
-        positive, negative = self.estimates(x, sigma, cond)  # at scale 1, too: it depends on the negative one
-        return negative + self.scale * (positive - negative)
+    def positive(self, x: Tensor, sigma: Tensor, cond: Cond) -> Tensor:
+        """The composed estimate; it hangs on the negative condition, too."""
+        return self.estimates(x, sigma, cond)[0]
 
     def estimates(self, x: Tensor, sigma: Tensor, cond: Cond) -> tuple[Tensor, Tensor]:
         """The composed positive estimate, and that under the negative condition."""
@@ -76,7 +79,16 @@ class ByCall:
 
     def __call__(self, x: Tensor, sigma: Tensor, cond: Cond) -> Tensor:
         """An estimate; `cond` is not used."""
-        ends = [last for last, _, _ in self.turns]
-        _, denoise, own = self.turns[min(bisect_left(ends, self.calls), len(ends) - 1)]
-        self.calls += 1
+        denoise, own = self._next()
         return denoise(x, sigma, own)
+
+    def with_negative(self, x: Tensor, sigma: Tensor, cond: Cond) -> tuple[Tensor, Tensor]:
+        """As `denoiser.with_negative`; `cond` is not used."""
+        denoise, own = self._next()
+        return with_negative(denoise, x, sigma, own)
+
+    def _next(self) -> tuple[Denoiser, Cond]:
+        turn = bisect_left([last for last, _, _ in self.turns], self.calls)
+        self.calls += 1
+        _, denoise, own = self.turns[min(turn, len(self.turns) - 1)]
+        return denoise, own

@@ -12,8 +12,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from ..diffusion.conditions import ByCall, Conditions
 from ..diffusion.denoiser import Cond, Denoiser, NoiseSource, Process, Step, VarianceExploding
-from ..diffusion.guidance import ClassifierFree
 from ..diffusion.noise import brownian, centered, fresh, initial, spherical
 from ..diffusion.prediction import OnLadder
 from ..diffusion.samplers import Spec, find_sampler
@@ -45,12 +45,16 @@ class Drawing:
     request: TextToImage  # with every choice made
     spec: Spec
     sigmas: Tensor  # the noise levels to walk down
-    cond: Cond
-    negative: Cond
+    conditions: tuple[Conditions, ...]  # over the sampler's calls
     unguided: OnLadder  # the network as a Denoiser; what steers the network from beside it changes this
     around: Callable[[Denoiser], Denoiser] = lambda guided: guided  # what encloses guidance, such as a mask
     pictures: tuple[UsedPicture, ...] = ()  # that were given along with the request
     process: Process = field(default_factory=VarianceExploding)
+
+    @property
+    def cond(self) -> Cond:
+        """The first positive condition of a drawing's beginning."""
+        return self.conditions[0].positive[0][0]
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -92,14 +96,15 @@ class Drawing:
     def guided(self) -> Denoiser:
         """The network, guided as the request says; made anew for each picture."""
         steering = self.guides.begin(self.unguided, self.sigmas, self._empty)
-        batched = not self.model.low_memory
-        guidance = ClassifierFree(steering.inner, self.negative, self.request.cfg_scale, batched=batched)
-        return self.around(steering.around(guidance))
+        scale, batched = self.request.cfg_scale, not self.model.low_memory
+        guided = [steering.around(c.guidance(steering.inner, scale, batched=batched)) for c in self.conditions]
+        turns = [(c.last, denoise, c.positive[0][0]) for c, denoise in zip(self.conditions, guided, strict=True)]
+        return self.around(ByCall(turns) if len(turns) > 1 else guided[0])
 
     def _empty(self) -> Cond:
         """The condition of an empty prompt."""
         _, empty = self.model.encode(replace(self.request, prompt="", negative_prompt=""))
-        return empty._replace(concat=self.negative.concat)
+        return empty._replace(concat=self.cond.concat)
 
     def steps(self, i: int, x: Tensor) -> Generator[Step, None, Tensor]:
         """Yields the sampler's steps for picture i from the state x; returns the latents. Raises NumericError."""
@@ -158,15 +163,13 @@ def prepared(model: Model, request: TextToImage, controls: Sequence[Control] = (
     asked = replace(asked, variation_seed=request.variation_seed)  # which no other part of the record tells
     spec, _ = find_sampler(request.sampler)
     with exact(), ExitStack() as stack:
-        cond, negative = model.encode(request)
         drawing = Drawing(
             model=model,
             asked=asked,
             request=request,
             spec=spec,
             sigmas=walked(spec, model.levels, request),
-            cond=cond,
-            negative=negative,
+            conditions=model.conditions(request, spec.calls * request.steps),
             unguided=model.denoiser(),
         )
         canvas = empty_canvas(model, drawing.shape)
@@ -178,8 +181,7 @@ def prepared(model: Model, request: TextToImage, controls: Sequence[Control] = (
 
 def on_canvas(drawing: Drawing, canvas: Tensor | None) -> Drawing:
     """The drawing with other channels (1, C, H, W) beside its latents."""
-    cond, negative = drawing.cond._replace(concat=canvas), drawing.negative._replace(concat=canvas)
-    return replace(drawing, cond=cond, negative=negative)
+    return replace(drawing, conditions=tuple(c.beside(canvas) for c in drawing.conditions))
 
 
 def settled(request: TextToImage) -> TextToImage:

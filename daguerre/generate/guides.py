@@ -117,19 +117,19 @@ class Steering:
     def around(self, guidance: ClassifierFree) -> Denoiser:
         """Guidance of `inner` with all guides."""
         guided = Guided(guidance, self._pairs, self._terms(guidance), self._finishes(guidance.scale), self._alone)
-        return self._in_time(guided)
+        return self._in_time(guided, replace(guidance, inner=self.bare))
 
     def step(self, sigma: Tensor) -> int:
         """The step, 0-based, that a noise level belongs to."""
         level = float(sigma.max())
         return max(0, sum(level <= float(s) for s in self.sigmas[:-1]) - 1)
 
-    def _in_time(self, guided: Denoiser) -> Denoiser:
+    def _in_time(self, guided: Denoiser, bare: ClassifierFree) -> Denoiser:
         start, end = self.guides.request.guidance_interval
         if (start, end) == (0.0, 1.0):
             return guided
         first, last = (round(share * (len(self.sigmas) - 2)) for share in (start, end))
-        return Interval(guided, self.bare, low=self.sigmas[last].item(), high=self.sigmas[first].item())
+        return Interval(guided, bare.positive, low=self.sigmas[last].item(), high=self.sigmas[first].item())
 
     def _alone(self, sigma: Tensor) -> bool:
         skip, step = self.guides.asked(SkipNegative), self.step(sigma)

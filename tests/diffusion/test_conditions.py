@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from daguerre.diffusion.conditions import ByCall, Composed, Conditions
-from daguerre.diffusion.denoiser import Cond
+from daguerre.diffusion.denoiser import Cond, with_negative
 from daguerre.diffusion.guidance import ClassifierFree
 
 X, SIGMA = torch.randn(2, 4, 8, 8, generator=torch.manual_seed(0)), torch.tensor(3.0)
@@ -73,3 +73,11 @@ def test_channels_beside_the_latents_reach_every_condition():
     assert beside.last == 5
     assert [weight for _, weight in beside.positive] == [1.0, 0.5]
     assert all(c.concat is canvas for c in (*(c for c, _ in beside.positive), beside.negative))
+
+
+def test_samplers_that_go_by_the_negative_estimate_get_that_of_the_turn():
+    turns = [(0, ClassifierFree(Shown(), cond(1), 2.0), cond(4)), (9, ClassifierFree(Shown(), cond(3), 2.0), cond(5))]
+    scheduled = ByCall(turns)
+    for guided, negative in ((7, 1), (7, 3), (7, 3)):
+        found = with_negative(scheduled, X, SIGMA, cond(9))
+        assert [value.mean().item() for value in found] == [guided, negative]
