@@ -71,6 +71,8 @@ def write(record: Record) -> str:
         "CFG rescale": _number(request.guidance_rescale) if request.guidance_rescale else None,
         "CFG interval": "{} to {}".format(*interval) if interval != (0, 1) else None,
         **_told(request.guides),
+        "Template": record.template or None,
+        "Negative Template": record.negative_template or None,
         "Lora hashes": _hashes(record, "lora", 10),
         "TI hashes": _hashes(record, "embedding", 12),
         "Emphasis": request.emphasis.capitalize() if request.emphasis != "original" else None,

@@ -60,6 +60,7 @@ class UsedAdapter:
     sha256: str
     weight: float = 1.0
     text_weight: float | None = None  # in the text encoders; None: `weight`
+    ranks: int | None = None  # only the first so many of a LoRA; None: all
 
     def __str__(self) -> str:
         return f"{self.name} ({self.sha256[:10]}, {self.weight:g})"
@@ -93,6 +94,8 @@ class Record:
     """How one picture was made; what has a default here is the state of the running program."""
 
     request: TextToImage  # as asked for
+    template: str = ""  # the prompt as it was typed, where styles or choices made another of it
+    negative_template: str = ""
     seed: int  # of this picture, never -1
     index: int = 0  # of the request's pictures
     sampler: str  # as resolved: never an alias, nor a name with a schedule in it
@@ -140,7 +143,8 @@ class Record:
             raise RecordError(f"the record is not JSON: {error}") from error
         if not isinstance(values, dict):
             raise RecordError("the record is not a JSON object")
-        values = {**dict.fromkeys(USED, ()), **values}  # unknown to records before there were any
+        since = {**dict.fromkeys(USED, ()), "template": "", "negative_template": ""}
+        values = {**since, **values}  # unknown to records before there were any
         types = {f.name: f.type for f in fields(cls)}
         if unknown := sorted(set(values) - set(types)):
             raise RecordError(f"the record's field {unknown[0]!r} is unknown to this version; update daguerre")
@@ -189,6 +193,8 @@ def _adapters(values: Any) -> tuple[UsedAdapter, ...]:
             raise ValueError("kind, name and sha256 are texts")
         if not all(type(number) in (int, float) and abs(number) < math.inf for number in numbers):
             raise ValueError("weight and text_weight are finite numbers")
+        if used.ranks is not None and (type(used.ranks) is not int or used.ranks < 1):
+            raise ValueError("ranks is a whole number above 0")
     return found
 
 
