@@ -11,12 +11,16 @@ from .exit import friendly
 
 app = App(name="daguerre", help="The whole of Stable Diffusion: type a prompt, get a picture.", version=__version__)
 app.command("daguerre.cli.generate:generate", name="generate", help="Draw pictures from a prompt.")
+app.command("daguerre.cli.heat_maps:heatmap", name="heatmap", help="Show which word of a prompt drew what.")
 app.command("daguerre.cli.pictures:show", name="show", help="Print how a picture was made.")
 app.command("daguerre.cli.pictures:reproduce", name="reproduce", help="Draw a picture again, pixel for pixel.")
 app.command("daguerre.cli.upscale:upscale", name="upscale", help="Enlarge drawings 2 or 4 times.")
 app.command("daguerre.cli.interrogate:interrogate", name="interrogate", help="Print a prompt for a picture.")
 app.command("daguerre.cli.grid:grid", name="grid", help="Draw a grid over any settings, with labels.")
 app.command("daguerre.cli.grid:matrix", name="matrix", help="Draw a prompt with and without each of its parts.")
+app.command("daguerre.cli.prompts:prompts", name="prompts", help="Draw a picture for each line of a file.")
+app.command("daguerre.cli.travel:travel", name="travel", help="Draw the way between seeds and prompts, as an animation.")
+app.command("daguerre.cli.travel:film", name="film", help="Save how a picture came to be, as an animation.")
 app.command("daguerre.cli.train:train", name="train", help="Train a model, an adapter or a new word.")
 
 checkpoint = App(name="checkpoint", help="Look into model files and convert them.")

@@ -1,4 +1,4 @@
-"""`daguerre grid` and `daguerre matrix` as a user runs them."""
+"""`daguerre grid`, `matrix`, `prompts`, `travel` and `film` as a user runs them."""
 
 import json
 from functools import partial
@@ -108,3 +108,45 @@ def test_a_matrix_and_sheets(run, tmp_path):
     assert [path.rpartition("/")[2] for path in out] == ["grid.png", "grid-1-seed-1.png", "grid-2-seed-2.png"]
     with Image.open(out[1]) as alone:
         assert alone.size == (64, 64)
+
+
+def test_prompts_from_a_file(run, tmp_path):
+    write_toy(toy(seed=1), tmp_path / "other.safetensors")
+    (tmp_path / "wishes.txt").write_text('an apple\n--prompt "a pear" --seed 9 --n_iter 2 --sd_model other\n')
+    out = run("prompts", "wishes.txt", *SMALL, "--seed", 5).split()
+    records = [png.read(tmp_path / path)[0] for path in out]
+    assert [(r.request.prompt, r.seed, r.model) for r in records] == [
+        ("an apple", 5, "toy"), ("a pear", 9, "other"), ("a pear", 10, "other"),
+    ]  # fmt: skip
+    assert "pixel-identical" in run("reproduce", out[1])
+    again = run("prompts", "wishes.txt", *SMALL, "--seed", 5, "--resume", "--json").splitlines()
+    assert [json.loads(line)["path"] for line in again] == out
+    (tmp_path / "wishes.txt").write_text("an apple\n--steps none")
+    assert "wishes.txt: line 2: steps is 'none'" in run("prompts", "wishes.txt", *SMALL, code=2)
+    (tmp_path / "wishes.txt").write_text("an apple\n--prompt x --sd_model toi")
+    assert "no model 'toi'" in run("prompts", "wishes.txt", *SMALL, code=2)
+    (tmp_path / "wishes.txt").write_bytes(b"\xff\xfe\x00")
+    assert "not UTF-8" in run("prompts", "wishes.txt", *SMALL, code=2)
+
+
+@pytest.mark.parametrize("kind", ["webp", "gif"])
+def test_a_travel(run, tmp_path, kind):
+    way = ("--seeds", "6", "--to", "a pear", "--frames", 2, "--format", kind)
+    out = run("travel", "an apple", *way, *SMALL, "--seed", 5).split()
+    assert out == [f"outputs/travel-an-apple/travel.{kind}"]
+    with Image.open(out[0]) as moving:
+        assert moving.n_frames == 3
+    cells = sorted((tmp_path / "outputs/travel-an-apple/cells").iterdir())
+    middle = next(path for path in cells if png.read(path)[0].request.variation_strength == 0.5)
+    assert "AND a pear :0.5" in png.read(middle)[0].request.prompt
+    assert "pixel-identical" in run("reproduce", middle)
+    assert "fps is 0" in run("travel", "an apple", *way, *SMALL, "--fps", 0, code=2)
+
+
+def test_a_film(run, tmp_path):
+    out = run("film", "an apple", *SMALL[:2], "--steps", 3, *SMALL[4:], "--seed", 5).split()
+    assert out == ["outputs/5-an-apple.png", "outputs/film-5-an-apple.webp"]
+    with Image.open(out[1]) as moving:
+        assert moving.n_frames == 3  # the last estimate is the picture, which stays longer
+        assert moving.size == (64, 64)
+    assert "pixel-identical" in run("reproduce", out[0])

@@ -1,0 +1,69 @@
+"""`daguerre prompts`: a picture for each line of a file."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from ..request import RequestError
+from .flags import BUILT_IN_MODEL, PLAIN, STANDARD, AdapterFlags, DrawingFlags, ModelFlags
+from .grid import folder_for, seeded
+
+MAX_BYTES = 16 << 20
+Switch = Annotated[bool, Parameter(negative="")]
+
+
+def prompts(
+    file: Path,
+    /,
+    *,
+    drawing: DrawingFlags = STANDARD,
+    with_model: ModelFlags = BUILT_IN_MODEL,
+    adapters: AdapterFlags = PLAIN,
+    out: Path | None = None,
+    resume: Switch = False,
+    next_seeds: Switch = False,
+    json_lines: Annotated[bool, Parameter(name="--json", negative="")] = False,
+) -> None:
+    """Draw a picture for each line of a file: a prompt, flags as A1111 reads them, or a JSON object.
+
+    Parameters
+    ----------
+    file
+        A text file. What a line does not say is as the flags here say; a line may name another model.
+    out
+        The folder, whose cells/ the pictures go to; by default a new one in outputs/.
+    resume
+        Go on in the folder of before; only what is missing is drawn.
+    next_seeds
+        The next seed for each line; otherwise all lines have the same.
+    json_lines
+        Print one JSON object per picture.
+    """
+    from ..generate.explore.job import Job, Setup
+    from ..generate.explore.prompt_file import read_prompts
+    from .explore import checker, defaults_of, draw_all
+
+    with file.open("rb") as opened:
+        data = opened.read(MAX_BYTES + 1)
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise RequestError(f"{file}: it is not UTF-8 text; write one prompt a line") from error
+    if len(data) > MAX_BYTES:
+        raise RequestError(f"{file}: more than {MAX_BYTES >> 20} MB; draw it in parts")
+    folder = folder_for(out, "prompts", file.stem, resume=resume)
+    fields = {"prompt": "", **seeded(drawing.given(), folder)}
+    base = Job(replace(defaults_of(with_model), **fields), Setup(adapters=tuple(adapters.files())))
+    try:
+        jobs = read_prompts(text, base, next_seeds=next_seeds)
+        for setup in {job.setup: None for job in jobs}:
+            checker(with_model)(setup)
+    except RequestError as error:
+        raise RequestError(f"{file}: {error}") from error
+    titles = [job.request.prompt for job in jobs]
+    for done in draw_all(jobs, with_model, folder / "cells", titles, quiet=json_lines):
+        told = {"path": str(done.path), "seed": jobs[done.index].request.seed, "prompt": titles[done.index]}
+        print(json.dumps(told) if json_lines else done.path, flush=True)

@@ -1,0 +1,137 @@
+"""`daguerre travel` and `daguerre film`: pictures that move."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from cyclopts import Parameter
+from PIL import Image
+
+from ..provenance import infotext, png
+from ..request import RequestError
+from .files import save_bytes, save_picture, slug
+from .flags import BUILT_IN_MODEL, PLAIN, STANDARD, AdapterFlags, DrawingFlags, ModelFlags
+from .grid import folder_for, seeded
+
+if TYPE_CHECKING:
+    from ..generate.drawing import Picture
+
+Switch = Annotated[bool, Parameter(negative="")]
+Kind = Literal["webp", "gif", "png"]
+HOLD = 1500  # milliseconds that a film's last frame stays
+
+
+def travel(
+    prompt: str,
+    /,
+    *,
+    to: Annotated[tuple[str, ...], Parameter(negative="")] = (),
+    seeds: Annotated[str, Parameter(negative="")] = "",
+    frames: int = 12,
+    loop: Switch = False,
+    fps: float = 12,
+    kind: Annotated[Kind, Parameter(name="--format")] = "webp",
+    drawing: DrawingFlags = STANDARD,
+    with_model: ModelFlags = BUILT_IN_MODEL,
+    adapters: AdapterFlags = PLAIN,
+    out: Path | None = None,
+    resume: Switch = False,
+) -> None:
+    """Draw the way from one seed or prompt to the next, as frames and as an animation.
+
+    Parameters
+    ----------
+    prompt
+        What to draw at first.
+    to
+        The prompt to go to; may be given several times.
+    seeds
+        The seeds to go to, such as "5, 9" or "1-4".
+    frames
+        How many from one to the next.
+    loop
+        Go back to the beginning.
+    fps
+        Frames a second, at most 100.
+    kind
+        webp, gif, or png, which is APNG.
+    out
+        The folder for the animation and, in cells/, each frame; by default a new one in outputs/.
+    resume
+        Go on in the folder of before; only what is missing is drawn.
+    """
+    from ..generate.explore.animation import animated
+    from ..generate.explore.job import Job, Setup
+    from ..generate.explore.travel import plan_travel
+    from ..generate.explore.values import numbers
+    from .explore import defaults_of, draw_all
+
+    milliseconds, folder = _milliseconds(fps), folder_for(out, "travel", prompt, resume=resume)
+    fields = {"prompt": prompt, **seeded(drawing.given(), folder)}
+    base = Job(replace(defaults_of(with_model), **fields), Setup(adapters=tuple(adapters.files())))
+    stops = [int(number) for number in numbers(seeds, whole=True)] if seeds else []
+    jobs = plan_travel(base, seeds=stops, prompts=to, frames=frames, loop=loop)
+    titles = [f"frame {i + 1}" for i in range(len(jobs))]
+    paths: dict[int, Path] = {}
+    for done in draw_all(jobs, with_model, folder / "cells", titles):
+        paths[done.index] = done.path
+    record, _ = png.read(paths[0])
+    pictures = (Image.open(paths[i]).convert("RGB") for i in range(len(jobs)))
+    said = infotext.write(record) if record else ""
+    print(save_bytes(animated(pictures, [milliseconds] * len(jobs), kind, said), folder / f"travel.{kind}"))
+
+
+def film(
+    prompt: str,
+    /,
+    *,
+    fps: float = 8,
+    kind: Annotated[Kind, Parameter(name="--format")] = "webp",
+    quick: Switch = False,
+    drawing: DrawingFlags = STANDARD,
+    with_model: ModelFlags = BUILT_IN_MODEL,
+    adapters: AdapterFlags = PLAIN,
+    out: Path = Path("outputs"),
+) -> None:
+    """Draw a picture and save how it came to be: what each step takes it for, as an animation.
+
+    Parameters
+    ----------
+    prompt
+        What to draw.
+    fps
+        Steps a second, at most 100.
+    kind
+        webp, gif, or png, which is APNG.
+    quick
+        Decode the steps as previews are, in a small part of the time.
+    out
+        The folder for the animation and the picture.
+    """
+    from ..adapters.adapted import adapted
+    from ..generate.explore.animation import animated
+    from ..generate.explore.animation import film as filmed
+    from .explore import defaults_of
+    from .progress import Progress
+
+    milliseconds = _milliseconds(fps)
+    request = replace(defaults_of(with_model), prompt=prompt, **drawing.given())
+    frames: list[Image.Image] = []
+    with adapted(with_model.load(), adapters.files()) as (model, used), Progress(request.steps, 1, quiet=False) as bar:
+        for event in filmed(model, request, quick=quick):
+            if isinstance(event, Image.Image):
+                bar.step(0, len(frames))
+                frames.append(event)
+            else:
+                picture: Picture = replace(event, record=replace(event.record, adapters=used))
+    name = f"{picture.record.seed}-{slug(prompt)}"
+    print(save_picture(picture, out / f"{name}.png"))
+    durations = [milliseconds] * len(frames) + [HOLD]
+    data = animated([*frames, picture.image], durations, kind, infotext.write(picture.record))
+    print(save_bytes(data, out / f"film-{name}.{kind}"))
+
+
+def _milliseconds(fps: float) -> int:
+    if not 0.1 <= fps <= 100:
+        raise RequestError(f"fps is {fps:g}; it must be from 0.1 to 100")
+    return round(1000 / fps)
