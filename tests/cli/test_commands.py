@@ -180,3 +180,30 @@ def test_a_reader_that_has_seen_enough_is_no_error(home, tmp_path):
         process.stdout.close()
         assert process.stderr.read() == b""
         assert process.wait() == 141
+
+
+def test_heatmap(run, model, tmp_path):
+    done = run("heatmap", "a red apple", "--word", "apple", "--word", "red apple", "--model", "toy", *SMALL, "--json")
+    told = json.loads(done.stdout)
+    assert told["words"].keys() == {"apple", "red apple"}
+    paths = [tmp_path / path for path in (told["path"], *told["words"].values())]
+    assert [size(path) for path in paths] == [(64, 64)] * 3
+    assert len({pixels(path) for path in paths}) == 3
+    assert size(tmp_path / told["sheet"])[0] == 3 * 64
+    assert png.read(paths[0])[0].request.prompt == "a red apple"
+    plain = json.loads(run("generate", "a red apple", "--model", "toy", *SMALL, "--json").stdout)
+    assert plain["pixel_sha256"] == png.read(paths[0])[0].pixel_sha256
+    assert "did you mean 'apple'?" in run("heatmap", "an apple", "--word", "aple", "--model", "toy", code=2).stderr
+    assert "one picture" in run("heatmap", "an apple", "--count", 2, code=2).stderr
+
+
+def test_guides_by_their_texts(run, model, tmp_path):
+    guides = ("--guide", "pag:scale=2", "--guide", "apg:momentum=-0.25,threshold=5")
+    shown = json.loads(run("generate", "a red apple", "--model", "toy", *SMALL, *guides, "--json").stdout)
+    plain = json.loads(run("generate", "a red apple", "--model", "toy", *SMALL, "--json").stdout)
+    assert shown["pixel_sha256"] != plain["pixel_sha256"]
+    record, infotext = png.read(tmp_path / shown["path"])
+    assert [str(guide) for guide in record.request.guides] == ["pag:scale=2", "apg:threshold=5,momentum=-0.25"]
+    assert 'Guides: "pag:scale=2; apg:threshold=5,momentum=-0.25"' in infotext
+    assert "pixel-identical" in run("reproduce", tmp_path / shown["path"]).stdout
+    assert "did you mean 'scale'?" in run("generate", "a", "--guide", "pag:scael=2", code=2).stderr
