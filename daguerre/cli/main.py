@@ -20,7 +20,7 @@ app.command("daguerre.cli.grid:grid", name="grid", help="Draw a grid over any se
 app.command("daguerre.cli.grid:matrix", name="matrix", help="Draw a prompt with and without each of its parts.")
 app.command("daguerre.cli.prompts:prompts", name="prompts", help="Draw a picture for each line of a file.")
 app.command(
-    "daguerre.cli.travel:travel", name="travel", help="Draw the way between seeds and prompts, as an animation."
+    "daguerre.cli.travel:travel", name="travel", help="Draw the way between seeds or prompts, moving."
 )
 app.command("daguerre.cli.travel:film", name="film", help="Save how a picture came to be, as an animation.")
 app.command("daguerre.cli.train:train", name="train", help="Train a model, an adapter or a new word.")
