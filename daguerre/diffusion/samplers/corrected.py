@@ -60,7 +60,7 @@ def predictor_corrector(
         x0 = denoise(ahead, a, cond)
         estimates = [*estimates[-ORDER:], x0]
         if i and (b > 0 or twice):
-            used = min(used + 1, n - i + 1 - spared)
+            used = min(used + 1, n - i) if spared else used + 1
             nodes = [at - lambdas[i - 1] for at in lambdas[i + 1 - used : i + 1]]
             x = moved(x, estimates, nodes, h, k, rule) + new
             if twice:
