@@ -25,6 +25,7 @@ from ..runtime.device import exact, processor
 from ..runtime.precision import require_finite
 from .canvas import empty_canvas
 from .guides import Guides
+from .tiling import tiled
 
 
 @dataclass(frozen=True)
@@ -156,20 +157,25 @@ class Control(Protocol):
 
 
 @contextmanager
-def prepared(model: Model, request: TextToImage, controls: Sequence[Control] = ()) -> Iterator[Drawing]:
+def prepared(
+    model: Model, request: TextToImage, controls: Sequence[Control] = (), *, after: int = 0
+) -> Iterator[Drawing]:
     """A request made ready to be drawn, in exact mode: a picture hangs on the model, the request and its seed alone,
-    not on what is drawn beside it. Raises RequestError for what cannot be drawn."""
+    not on what is drawn beside it. `after` counts the sampler's calls in a pass before this one.
+
+    Raises RequestError for what cannot be drawn.
+    """
     asked, request = request, settled(request)
     asked = replace(asked, variation_seed=request.variation_seed)  # which no other part of the record tells
     spec, _ = find_sampler(request.sampler)
-    with exact(), ExitStack() as stack:
+    with exact(), tiled(model, request), ExitStack() as stack:
         drawing = Drawing(
             model=model,
             asked=asked,
             request=request,
             spec=spec,
             sigmas=walked(spec, model.levels, request),
-            conditions=model.conditions(request, spec.calls * request.steps),
+            conditions=model.conditions(request, spec.calls * request.steps, after=after),
             unguided=model.denoiser(),
         )
         canvas = empty_canvas(model, drawing.shape)

@@ -9,6 +9,7 @@ from ..diffusion.denoiser import Step
 from ..families.model import Model
 from ..request import TextToImage
 from .drawing import Control, Picture, prepared, to_image
+from .hires import drawn_twice
 
 
 @torch.no_grad()
@@ -17,6 +18,9 @@ def text_to_image(model: Model, request: TextToImage, controls: Sequence[Control
 
     Raises RequestError for what cannot be drawn and NumericError when the numbers break down.
     """
+    if request.hires:
+        yield from drawn_twice(model, request, request.hires, controls)
+        return
     with prepared(model, request, controls) as drawing:
         for i in range(drawing.request.count):
             begun = time.perf_counter()

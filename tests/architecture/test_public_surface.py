@@ -14,12 +14,21 @@ COMMANDS = re.findall(r'"(daguerre\.[\w.]+):(\w+)"', (PACKAGE / "cli" / "main.py
 
 def test_exports() -> None:
     assert sorted(daguerre.__all__) == [
+        "Edit",
+        "Hires",
+        "ImageToImage",
+        "Inpaint",
         "Model",
+        "Outpaint",
         "Picture",
         "RequestError",
         "Step",
         "TextToImage",
+        "edit",
+        "image_to_image",
+        "inpaint",
         "load_model",
+        "outpaint",
         "text_to_image",
     ]
 

@@ -1,0 +1,110 @@
+"""Hires fix: a picture drawn small, enlarged, and drawn over at full size (A1111's term)."""
+
+import time
+from collections.abc import Generator, Sequence
+from dataclasses import fields, replace
+from math import ceil
+from pathlib import Path
+
+from PIL import Image, ImageOps
+from torch import Tensor
+from torch.nn import functional as F
+
+from ..diffusion.denoiser import Step
+from ..families.model import Model
+from ..provenance.record import UsedPicture
+from ..request import Hires, ImageToImage, RequestError, TextToImage
+from .drawing import Control, Picture, prepared, settled, to_image
+from .given import GRID, encoded, to_pixels
+from .upscale import Upscaler, load_upscaler, upscale
+
+# Ways to enlarge latents: of torch's interpolation, and whether it filters.
+LATENT = {
+    "Latent": ("bilinear", False),
+    "Latent (antialiased)": ("bilinear", True),
+    "Latent (bicubic)": ("bicubic", False),
+    "Latent (bicubic antialiased)": ("bicubic", True),
+    "Latent (nearest)": ("nearest", False),
+    "Latent (nearest-exact)": ("nearest-exact", False),
+}
+FILTERS = {"Lanczos": Image.Resampling.LANCZOS, "Nearest": Image.Resampling.NEAREST}
+BUILT_IN = "built-in"
+
+
+def second_pass(first: TextToImage, hires: Hires) -> ImageToImage:
+    """The request for the pass over the enlarged picture. Raises RequestError for a size that cannot be drawn."""
+    values = {f.name: getattr(first, f.name) for f in fields(TextToImage)}
+    width, height = enlarged_size((first.width, first.height), hires)
+    values |= {"hires": None, "width": width, "height": height, "steps": hires.steps or first.steps}
+    for name in ("sampler", "schedule", "prompt", "negative_prompt"):
+        values[name] = getattr(hires, name) or values[name]
+    if hires.sampler and not hires.schedule:
+        values["schedule"] = "automatic"
+    check_upscaler(hires.upscaler)
+    return ImageToImage(**values, strength=hires.strength, exact_steps=True)
+
+
+def enlarged_size(size: tuple[int, int], hires: Hires) -> tuple[int, int]:
+    """Width and height of the second pass, multiples of 8: as given, or one as given and the other by its ratio."""
+    width, height = size
+    scale = hires.width / width or hires.height / height or hires.scale
+    by_scale = (max(GRID, round(side * scale / GRID) * GRID) for side in size)
+    return tuple(given or side for given, side in zip((hires.width, hires.height), by_scale, strict=True))  # type: ignore
+
+
+def check_upscaler(name: str) -> None:
+    """Raises RequestError for a name that is no way to enlarge and no file."""
+    known = [*LATENT, *FILTERS, BUILT_IN]
+    if name not in known and not Path(name).is_file():
+        raise RequestError(f"hires upscaler is {name!r}; give an upscaler's file, or one of {', '.join(known)}")
+
+
+def drawn_twice(
+    model: Model, request: TextToImage, hires: Hires, controls: Sequence[Control]
+) -> Generator[Step | Picture, None, None]:
+    """Yields the steps of both passes of every picture, and each picture after them."""
+    first = settled(request)
+    over = settled(second_pass(first, hires))
+    upscaler = None if hires.upscaler in LATENT | FILTERS else loaded(hires.upscaler)
+    given = () if upscaler is None else (UsedPicture(role="hires upscaler", sha256=upscaler.sha256),)
+    asked = replace(request, variation_seed=first.variation_seed)
+    for i in range(first.count):
+        begun = time.perf_counter()
+        with prepared(model, replace(first, hires=None), controls) as drawing:
+            latents = yield from drawing.steps(i, drawing.start(i))
+            calls = drawing.spec.calls * first.steps
+            if hires.upscaler not in LATENT:
+                image = _larger(to_image(model.decode(latents)), (over.width, over.height), hires.upscaler, upscaler)
+        with prepared(model, over, controls, after=calls) as drawing:
+            size = drawing.shape[1:]
+            start = (
+                larger_latents(latents, size, hires.upscaler)
+                if hires.upscaler in LATENT
+                else encoded(model, to_pixels(image))
+            )
+            x = yield from drawing.steps(i, drawing.start(i, start))
+            drawing = replace(drawing, asked=asked, pictures=(*given, *drawing.pictures))
+            yield drawing.picture(i, to_image(model.decode(x)), begun)
+
+
+def loaded(name: str) -> Upscaler:
+    """The upscaler of a file, or the built-in one. Raises CheckpointError."""
+    return load_upscaler(None if name == BUILT_IN else Path(name))
+
+
+def larger_latents(latents: Tensor, size: tuple[int, int], way: str) -> Tensor:
+    """Latents (1, C, h, w) at another height and width; what another shape leaves no room for is cut off evenly."""
+    scale = max(new / old for new, old in zip(size, latents.shape[-2:], strict=True))
+    covering = [ceil(old * scale - 1e-6) for old in latents.shape[-2:]]
+    mode, antialias = LATENT[way]
+    large = F.interpolate(latents, covering, mode=mode, antialias=antialias)
+    top, left = ((whole - part) // 2 for whole, part in zip(covering, size, strict=True))
+    return large[:, :, top : top + size[0], left : left + size[1]]
+
+
+def _larger(image: Image.Image, size: tuple[int, int], way: str, upscaler: Upscaler | None) -> Image.Image:
+    """A picture at another size by a filter, or by an upscaler as often as it takes and then a filter."""
+    if upscaler is not None:
+        while image.width < size[0] or image.height < size[1]:
+            image = upscale(image, upscaler.network.config.scale, upscaler.network)
+    return ImageOps.fit(image, size, FILTERS.get(way, Image.Resampling.LANCZOS))

@@ -1,0 +1,97 @@
+from dataclasses import replace
+from functools import cache
+
+import pytest
+import torch
+
+from daguerre import Hires
+from daguerre.diffusion.denoiser import Step
+from daguerre.generate.drawing import Picture
+from daguerre.generate.hires import LATENT, enlarged_size, larger_latents, second_pass
+from daguerre.provenance.record import Record
+from daguerre.request import ImageToImage, RequestError
+from tests.generate.test_text_to_image import REQUEST, draw, hashes
+from tests.toy import toy as built
+
+toy = cache(built)
+HIGH = replace(REQUEST, steps=2, hires=Hires(scale=1.5, strength=0.5))
+
+
+def test_both_passes_are_walked_and_the_picture_is_large():
+    from daguerre import text_to_image
+
+    events = list(text_to_image(toy(), replace(HIGH, hires=Hires(scale=1.5, steps=3))))
+    assert [type(event) for event in events] == [Step] * 5 + [Picture]
+    assert [event.x.shape[-1] for event in events[:-1]] == [8, 8, 12, 12, 12]
+    picture = events[-1]
+    assert picture.image.size == (96, 96)
+    assert (picture.record.request.width, picture.record.seed) == (64, 7)  # as asked
+
+
+def test_the_picture_is_drawn_again_from_its_record():
+    first, second = draw(toy(), replace(HIGH, count=2))
+    record = Record.from_json(second.record.to_json())
+    assert record.request == replace(HIGH, count=2)
+    assert hashes(toy(), record.again()) == [second.record.pixel_sha256]
+    assert first.record.pixel_sha256 != second.record.pixel_sha256
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"strength": 0.9}, {"steps": 3}, {"upscaler": "Lanczos"}, {"sampler": "Heun"}, {"prompt": "a blue pear"},
+     {"upscaler": "Latent (nearest)"}, {"width": 128}],
+)  # fmt: skip
+def test_every_setting_reaches_the_picture(change):
+    assert hashes(toy(), replace(HIGH, hires=replace(HIGH.hires, **change))) != hashes(toy(), HIGH)
+
+
+def test_latents_are_enlarged_in_each_way_and_cut_to_shape():
+    z = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(1))
+    made = {way: larger_latents(z, (12, 16), way) for way in LATENT}
+    assert all(large.shape == (1, 4, 12, 16) for large in made.values())
+    twice = larger_latents(z, (16, 16), "Latent (nearest)")
+    assert torch.equal(twice[:, :, ::2, ::2], z)
+    assert torch.equal(made["Latent (nearest)"], twice[:, :, 2:14])  # as much above as below is left out
+
+
+@pytest.mark.parametrize(
+    ("hires", "size"),
+    [
+        (Hires(), (128, 192)),
+        (Hires(scale=1.3), (80, 128)),
+        (Hires(width=96), (96, 144)),
+        (Hires(height=192), (128, 192)),
+        (Hires(width=128, height=128), (128, 128)),
+    ],
+)
+def test_the_size_of_the_second_pass(hires, size):
+    assert enlarged_size((64, 96), hires) == size
+
+
+def test_the_second_pass_asks_for_what_the_first_asked():
+    first = replace(REQUEST, sampler="Euler", schedule="karras", negative_prompt="dark")
+    over = second_pass(first, Hires(sampler="DPM++ 2M"))
+    assert isinstance(over, ImageToImage)
+    assert (over.prompt, over.negative_prompt, over.steps) == ("a red apple", "dark", 3)
+    assert (over.sampler, over.schedule, over.exact_steps) == ("DPM++ 2M", "automatic", True)
+    assert second_pass(first, Hires()).schedule == "karras"
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"scale": 0.5}, "hires scale is 0.5; it must be a number from 1 to 16"),
+        ({"steps": 1.5}, "hires steps is 1.5; it must be a whole number"),
+        ({"upscaler": "nothing"}, "hires upscaler is 'nothing'; give an upscaler's file, or one of Latent"),
+        ({"width": 100}, "width is 100; it must be a multiple of 8"),
+        ({"sampler": "eulr"}, "did you mean"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(values, words):
+    with pytest.raises(RequestError, match=words):
+        draw(toy(), replace(REQUEST, hires=Hires(**values)))
+
+
+def test_only_text_to_image_has_a_second_pass():
+    with pytest.raises(RequestError, match="hires must be a Hires, for text to image"):
+        ImageToImage(prompt="", hires=Hires())

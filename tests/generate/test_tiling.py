@@ -1,0 +1,72 @@
+from dataclasses import replace
+from functools import cache
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from daguerre.generate.tiling import tiled
+from daguerre.request import RequestError
+from tests.generate.test_text_to_image import REQUEST, draw, hashes
+from tests.toy import toy as built
+
+toy = cache(built)
+
+
+def outputs(model, x, z):
+    """Of the U-Net and the decoder."""
+    cond = torch.zeros(1, 77, 32)
+    return model.unet(x, torch.tensor([500.0]), cond), model.vae.decode(z)
+
+
+@pytest.mark.parametrize(("way", "axes"), [("x", [3]), ("y", [2]), ("both", [2, 3])])
+def test_networks_no_longer_know_where_the_edges_are(way, axes):
+    model, shifts = toy(), {2: 4, 3: 6}
+    x, z = torch.randn(2, 1, 4, 8, 8, generator=torch.Generator().manual_seed(1))
+    turn = {"shifts": [shifts[axis] for axis in axes], "dims": axes}
+    with tiled(model, replace(REQUEST, tiling=way)):
+        made, moved = outputs(model, x, z), outputs(model, x.roll(**turn), z.roll(**turn))
+    for a, b, factor in zip(made, moved, (1, 8), strict=True):
+        rolled = a.roll([n * factor for n in turn["shifts"]], axes)
+        torch.testing.assert_close(rolled, b, atol=1e-4, rtol=1e-4)
+    plain, shifted = outputs(model, x, z), outputs(model, x.roll(**turn), z.roll(**turn))
+    assert (plain[0].roll(**turn) - shifted[0]).abs().max() > 1e-2  # which the networks otherwise do
+
+
+def test_a_picture_has_edges_that_meet_and_the_encoder_too():
+    model = toy()
+    assert len({hashes(model, replace(REQUEST, tiling=way))[0] for way in ("off", "x", "y", "both")}) == 4
+    image = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(1))
+    with tiled(model, replace(REQUEST, tiling="both")):
+        a, b = model.vae.encode(image), model.vae.encode(image.roll((16, 24), (2, 3)))
+    torch.testing.assert_close(a.roll((2, 3), (2, 3)), b, atol=1e-4, rtol=1e-4)
+
+
+def test_nothing_stays_attached():
+    model = toy()
+    before = hashes(model)
+    events = iter(draw(model, replace(REQUEST, tiling="both")))
+    next(events)
+    assert hashes(model) == before
+    for module in (*model.unet.modules(), *model.vae.modules()):
+        if isinstance(module, nn.Conv2d | nn.ZeroPad2d):
+            assert not {"_conv_forward", "forward"} & vars(module).keys()
+
+
+def test_an_error_leaves_nothing_attached_either():
+    model = toy()
+    with pytest.raises(ZeroDivisionError), tiled(model, replace(REQUEST, tiling="x")):
+        1 / 0  # noqa: B018
+    assert "_conv_forward" not in vars(model.unet.conv_out)
+
+
+def test_sides_that_cannot_be_halved_evenly_are_refused():
+    with pytest.raises(RequestError, match="width is 72; with tiling it must be a multiple of 16"):
+        draw(toy(), replace(REQUEST, width=72, tiling="x"))
+    assert np.asarray(draw(toy(), replace(REQUEST, width=72, tiling="y"))[0].image).shape == (64, 72, 3)
+
+
+def test_an_unknown_direction_is_refused():
+    with pytest.raises(RequestError, match="tiling is 'z'; choose one of off, x, y, both"):
+        replace(REQUEST, tiling="z")
