@@ -29,9 +29,9 @@ class DrawingFlags:
     steps
         More steps, finer work, more time.
     sampler
-        Such as "Euler a", "DPM++ 2M Karras", "DDIM".
+        Such as "Euler a", "DPM++ 2M Karras", "DDIM"; docs/samplers.md shows all.
     schedule
-        automatic, karras, exponential, sgm_uniform, ddim_uniform, turbo.
+        automatic, karras, exponential, sgm_uniform, simple, beta, kl_optimal, align_your_steps and more.
     cfg_scale
         How closely to follow the prompt; 1 turns guidance off.
     seed
@@ -51,6 +51,24 @@ class DrawingFlags:
         threshold, perp, tcfg, zero, skip. Such as pag:scale=3. May be given several times.
     emphasis
         How word weights are applied.
+    eta
+        How much noise each step renews, 0 to 1; samplers that renew none take no heed of it.
+    s_churn
+        Noise that Euler, Heun and DPM2 get in all their steps.
+    s_tmin
+        The lowest noise level that gets it.
+    s_tmax
+        The highest; 0 is no limit.
+    s_noise
+        How strong the noise is that samplers add.
+    ensd
+        Eta noise seed delta: noise within the steps from a seed this far on.
+    rho
+        How steep the karras and polyexponential schedules are.
+    sigma_min
+        The noise level that a schedule ends at, before 0.
+    sigma_max
+        The noise level that a schedule begins at.
     """
 
     negative_prompt: Annotated[str, Parameter(name="--negative")] = ""
@@ -66,6 +84,15 @@ class DrawingFlags:
     guidance_interval: Annotated[tuple[float, float] | None, Parameter(negative="")] = None
     guide: Annotated[tuple[str, ...], Parameter(negative="")] = ()
     emphasis: Literal["original", "no norm", "ignore", "none"] | None = None
+    eta: float | None = None
+    s_churn: float | None = None
+    s_tmin: float | None = None
+    s_tmax: float | None = None
+    s_noise: float | None = None
+    ensd: int | None = None
+    rho: float | None = None
+    sigma_min: float | None = None
+    sigma_max: float | None = None
 
     def given(self) -> dict[str, Any]:
         """The fields of a `TextToImage` that were given."""

@@ -111,7 +111,8 @@ class Drawing:
         """Yields the sampler's steps for picture i from the state x; returns the latents. Raises NumericError."""
         noise = self._noise_source(self.seed(i))
         with self.model.on_device("unet"):
-            for step in self.spec.sample(self.guided(), x, self.sigmas, self.cond, process=self.process, noise=noise):
+            sample = self.spec.sampler(self.request, self.model.levels)
+            for step in sample(self.guided(), x, self.sigmas, self.cond, process=self.process, noise=noise):
                 require_finite(step.x, f"step {step.i + 1} of {len(self.sigmas) - 1}")
                 x = step.x
                 yield step
@@ -121,7 +122,7 @@ class Drawing:
         if self.spec.noise == "brownian":
             levels = self.sigmas[self.sigmas > 0]
             return brownian([seed], self.shape, levels.min().item(), levels.max().item(), self.model.device)
-        return fresh([seed], self.shape, self.model.device)
+        return fresh([seed], self.shape, self.model.device, delta=self.request.ensd)
 
     def picture(self, i: int, image: Image.Image, begun: float) -> Picture:
         """Picture i with its record; `begun` is what `time.perf_counter` told before its first step."""
@@ -216,14 +217,15 @@ def walked(spec: Spec, levels: NoiseLevels, request: TextToImage) -> Tensor:
 
     That has int(strength * steps) + 1 steps, as in A1111, or with `exact_steps` all of `steps`.
     """
+    levels, rho = levels.between(request.sigma_min, request.sigma_max), request.rho
     if not isinstance(request, ImageToImage):
-        return spec.sigmas(request.schedule, levels, request.steps)
+        return spec.sigmas(request.schedule, levels, request.steps, rho)
     steps, strength = request.steps, min(request.strength, 0.999)
     if not request.exact_steps:
-        return spec.sigmas(request.schedule, levels, steps)[-int(strength * steps) - 2 :]
+        return spec.sigmas(request.schedule, levels, steps, rho)[-int(strength * steps) - 2 :]
     longest = len(levels.sigmas)
     total = max(steps, min(int(steps / strength), longest) if strength else longest)
-    return spec.sigmas(request.schedule, levels, total)[-steps - 1 :]
+    return spec.sigmas(request.schedule, levels, total, rho)[-steps - 1 :]
 
 
 def to_image(pixels: Tensor) -> Image.Image:
