@@ -17,7 +17,12 @@ NEGATIVE = "Negative prompt:"
 PAIR = re.compile(r'(\w[\w \-/]{1,80}):\s*("(?:\\.|[^\\"])+"|[^,]*)(?:,|$)')
 SIZE = re.compile(r"(\d{1,9})x(\d{1,9})")
 DEFAULTS = {"Clip skip": "1", "RNG": "GPU", "Schedule type": "Automatic"}  # what leaving a key out means
-SCHEDULE_LABELS = {"sgm_uniform": "SGM Uniform", "ddim_uniform": "DDIM"}  # the others are the capitalized name
+SCHEDULE_LABELS = {  # the others are their names as titles
+    "sgm_uniform": "SGM Uniform",
+    "ddim_uniform": "DDIM",
+    "kl_optimal": "KL Optimal",
+    "align_your_steps_gits": "Align Your Steps GITS",
+}
 
 
 def _schedule(label: str) -> str:
@@ -49,7 +54,20 @@ FIELDS: Mapping[str, tuple[str, Callable[[str], Any]]] = {
     "Size-2": ("height", int),
     "Clip skip": ("clip_skip", int),
     "Emphasis": ("emphasis", str.lower),
+    "Eta": ("eta", float),
+    "Eta DDIM": ("eta", float),
+    "Sigma churn": ("s_churn", float),
+    "Sigma tmin": ("s_tmin", float),
+    "Sigma tmax": ("s_tmax", float),
+    "Sigma noise": ("s_noise", float),
+    "ENSD": ("ensd", int),
+    "Schedule rho": ("rho", float),
+    "Schedule min sigma": ("sigma_min", float),
+    "Schedule max sigma": ("sigma_max", float),
 }
+
+
+TUNED = ("eta", "s_churn", "s_tmin", "s_tmax", "s_noise", "ensd", "rho", "sigma_min", "sigma_max")
 
 
 def write(record: Record) -> str:
@@ -58,7 +76,7 @@ def write(record: Record) -> str:
     pairs = {
         "Steps": request.steps,
         "Sampler": record.sampler,
-        "Schedule type": SCHEDULE_LABELS.get(record.schedule, record.schedule.capitalize()),
+        "Schedule type": SCHEDULE_LABELS.get(record.schedule, record.schedule.replace("_", " ").title()),
         "CFG scale": _number(request.cfg_scale),
         "Seed": record.seed,
         "Size": f"{request.width}x{request.height}",
@@ -76,6 +94,7 @@ def write(record: Record) -> str:
         "Lora hashes": _hashes(record, "lora", 10),
         "TI hashes": _hashes(record, "embedding", 12),
         "Emphasis": request.emphasis.capitalize() if request.emphasis != "original" else None,
+        **_sampling(request, record.sampler),
         **_postprocessing(record.upscalers),
         "Version": f"daguerre {record.versions.get('daguerre', 'unknown')}",
     }
@@ -122,6 +141,13 @@ def to_request(found: Mapping[str, str]) -> TextToImage:
     if (skip := _skipped(found)) and "Guides" not in found:
         values["guides"] = (skip,)
     return TextToImage(**values)
+
+
+def _sampling(request: TextToImage, sampler: str) -> dict[str, Any]:
+    """The settings of sampler and schedule that differ from the usual ones, in A1111's keys."""
+    told = {key: (getattr(request, name), getattr(TextToImage, name)) for key, (name, _) in FIELDS.items() if name in TUNED}
+    del told["Eta" if sampler.startswith("DDIM") else "Eta DDIM"]
+    return {key: _number(value) for key, (value, usual) in told.items() if value != usual}
 
 
 def _told(guides: tuple[Guide, ...]) -> dict[str, Any]:
