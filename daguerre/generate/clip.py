@@ -3,9 +3,11 @@
 Shape suffixes: N phrases, P width of the shared space.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,10 +16,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..checkpoints.clip_pair import Activation, Color, identify_clip
-from ..checkpoints.identify import read_part
+from ..checkpoints.identify import identify, read_component, read_part
 from ..checkpoints.tables import Config, blank
-from ..files.reader import open_checkpoint
+from ..files.checkpoint import CheckpointError
+from ..files.reader import SETTINGS, open_checkpoint
 from ..models.clip import CLIPText
+from ..models.vision import ConvVision, ConvVisionConfig
 from ..runtime.device import pick_device
 from ..runtime.precision import pick_dtype
 from ..text.tokenizer import START, Tokenizer
@@ -57,9 +61,16 @@ class CLIP:
 
     def pixels(self, image: Image.Image) -> Tensor:
         """A picture of mode RGB as the vision tower takes it, (3, size, size)."""
-        values = np.array((squared if self.whole else cropped)(image.convert("RGB"), self.size), np.float32) / 255
+        values = np.array((padded if self.whole else cropped)(image.convert("RGB"), self.size), np.float32) / 255
         normal = (values - np.array(self.mean, np.float32)) / np.array(self.std, np.float32)
         return torch.from_numpy(normal).permute(2, 0, 1)
+
+    def sha256(self) -> str:
+        """Of the text tower's weights in half precision: what a vision tower has to have been trained against."""
+        state = self.text.state_dict()
+        return hashlib.sha256(
+            b"".join(state[name].half().cpu().numpy().tobytes() for name in sorted(state))
+        ).hexdigest()
 
     def _ids(self, phrases: Sequence[str]) -> Tensor:
         """Token ids, no longer than the longest phrase: attention is causal, so that padding after it is not seen."""
@@ -83,13 +94,12 @@ def cropped(image: Image.Image, size: int) -> Image.Image:
     return image.crop((left, top, left + size, top + size))
 
 
-def squared(image: Image.Image, size: int) -> Image.Image:
+def padded(image: Image.Image, size: int, resampling: Image.Resampling = Image.Resampling.LANCZOS) -> Image.Image:
     """All of a picture in the middle of a white square."""
     scale = size / max(image.size)
     width, height = (max(1, round(side * scale)) for side in image.size)
-    small = image.resize((width, height), Image.Resampling.BOX)
     square = Image.new("RGB", (size, size), "white")
-    square.paste(small, ((size - small.width) // 2, (size - small.height) // 2))
+    square.paste(image.resize((width, height), resampling), ((size - width) // 2, (size - height) // 2))
     return square
 
 
@@ -114,3 +124,68 @@ def load_clip(
         text=text, vision=vision, size=pair.vision.size, scale=pair.scale, mean=pair.mean, std=pair.std,
         name=checkpoint.name,
     )  # fmt: skip
+
+
+def load_towers(model: Path | str, vision: Path, *, device: str | None = None) -> tuple[CLIP, dict[str, list[str]]]:
+    """The text encoder of a model file and a small vision tower that `daguerre train` made for it, and the lists of
+    phrases that it has learned, by name.
+
+    Raises CheckpointError for a file that is no such tower, or that was trained for another text encoder.
+    """
+    clip, (tower, told) = text_alone(model, device=device), load_tower(vision)
+    if told["text"] != (own := clip.sha256()):
+        reason = f"it was trained for another text encoder ({told['text'][:10]}) than that of {model} ({own[:10]})"
+        raise CheckpointError(vision, reason, remedy="Train it anew: daguerre train recipes/tintype-vision.toml")
+    where = clip.text.token.weight.device
+    lists = {name: list(map(str, phrases)) for name, phrases in told["lists"].items()}
+    return replace(clip, vision=tower.to(where), size=tower.config.size, scale=told["scale"]), lists
+
+
+def text_alone(model: Path | str, *, device: str | None = None) -> CLIP:
+    """The first text encoder of a model file as a CLIP that sees nothing yet."""
+    checkpoint = open_checkpoint(model)
+    identity = identify(checkpoint)
+    if not identity.text:
+        raise CheckpointError(checkpoint.path, "there is no text encoder in it", remedy="Name a whole model")
+    text = CLIPText(identity.text[0])
+    text.load_state_dict({k: v.float() for k, v in read_component(checkpoint, identity, "text").items()})
+    text.eval().requires_grad_(False).to(pick_device(device))
+    half = (0.5, 0.5, 0.5)
+    return CLIP(
+        text=text, vision=nn.Identity(), size=0, scale=100.0, mean=half, std=half, name=checkpoint.name, whole=True
+    )
+
+
+def load_tower(path: Path) -> tuple[ConvVision, Mapping[str, Any]]:
+    """A small vision tower and what its file tells of it: `text`, `scale`, `lists`. Raises CheckpointError."""
+    checkpoint = open_checkpoint(path)
+    told = checkpoint.configs.get("vision", {})
+    try:
+        config = ConvVisionConfig(**{f.name: _sizes(told["network"][f.name]) for f in fields(ConvVisionConfig)})
+        sound = isinstance(told["text"], str) and 0 < told["scale"] < 1e4 and all(map(_is_list, told["lists"].values()))
+        sound = sound and len(config.widths) == len(config.blocks)
+    except (KeyError, TypeError, AttributeError, ValueError):
+        sound = False
+    if not sound:
+        reason = "this is no vision tower of daguerre"
+        raise CheckpointError(path, reason, key=SETTINGS, remedy="Train one: see recipes/tintype-vision.toml")
+    with torch.device("meta"):
+        network = ConvVision(config)
+    state = network.state_dict()
+    for key in sorted(state.keys() | checkpoint.tensors.keys()):
+        if key not in state or key not in checkpoint.tensors or state[key].shape != checkpoint.tensors[key].shape:
+            raise CheckpointError(path, "the weights do not fit the network that the file tells of", key=key)
+    network.load_state_dict({key: checkpoint.tensor(key).float() for key in state}, assign=True)
+    return network.eval().requires_grad_(False), told
+
+
+def _sizes(value: Any) -> Any:
+    """A number, or a tuple of numbers, of a network's config; raises ValueError for what no network here has."""
+    numbers = value if isinstance(value, list) else [value]
+    if not 0 < len(numbers) <= 8 or not all(type(n) is int and 1 <= n <= 1024 for n in numbers):
+        raise ValueError(value)
+    return tuple(numbers) if isinstance(value, list) else value
+
+
+def _is_list(phrases: Any) -> bool:
+    return isinstance(phrases, list) and bool(phrases) and all(isinstance(phrase, str) for phrase in phrases)

@@ -56,19 +56,38 @@ def ranker(clip: CLIP, lists: Mapping[str, Sequence[str]]) -> Ranker:
     return Ranker(clip, dict(lists), {name: clip.of_phrases(phrases) for name, phrases in lists.items()})
 
 
-def interrogate(ranker: Ranker, picture: Image.Image, *, top: int = 5) -> Interrogation:
+def interrogate(ranker: Ranker, picture: Image.Image, *, top: int = 5, start: str = "") -> Interrogation:
     """A prompt for a picture of mode RGB, and the `top` phrases of each list.
 
-    The prompt begins with the first list's likeliest phrase. Of every other list, phrases that bring the whole prompt
-    nearer to the picture are added: colors before the noun, others after a comma.
+    The prompt begins with `start`, such as a captioner's sentence, or else with the first list's likeliest phrase. Of
+    every other list, phrases that bring the whole prompt nearer to the picture are added: colors before the noun,
+    others after a comma. Raises RequestError for a `top` below 1.
     """
+    seen, ranked = _seen(ranker, picture, top)
+    prompt, similarity = _completed(ranker, seen, ranked, start or next(iter(ranked.values()))[0].phrase)
+    return Interrogation(prompt, similarity, {name: phrases[:top] for name, phrases in ranked.items()})
+
+
+def prompts(ranker: Ranker, picture: Image.Image, count: int) -> tuple[str, ...]:
+    """Prompts for a picture that begin with the likeliest phrases of the first list, for another judge to choose."""
+    seen, ranked = _seen(ranker, picture, count)
+    first = next(iter(ranked.values()))[:count]
+    return tuple(dict.fromkeys(_completed(ranker, seen, ranked, phrase.phrase)[0] for phrase in first))
+
+
+def _seen(ranker: Ranker, picture: Image.Image, top: int) -> tuple[Tensor, dict[str, tuple[Ranked, ...]]]:
     if top < 1:
         raise RequestError(f"top is {top}; it has to be 1 or more")
     seen = ranker.clip.of_picture(picture)
-    ranked = {name: _ranked(ranker, name, seen, max(top, TRIED)) for name in ranker.phrases}
-    first, *others = ranked
-    prompt, similarity = ranked[first][0].phrase, ranked[first][0].similarity
-    for name in others:
+    return seen, {name: _ranked(ranker, name, seen, max(top, TRIED)) for name in ranker.phrases}
+
+
+def _completed(
+    ranker: Ranker, seen: Tensor, ranked: Mapping[str, tuple[Ranked, ...]], prompt: str
+) -> tuple[str, float]:
+    """A prompt with the phrases that bring it nearer to the picture, and its cosine then."""
+    similarity = (ranker.clip.of_phrases([prompt])[0] @ seen).item()
+    for name in list(ranked)[1:]:
         for _ in range(KEPT.get(name, 1)):
             options = [joined(prompt, name, phrase.phrase) for phrase in ranked[name][:TRIED]]
             options = [option for option in options if option != prompt]
@@ -79,7 +98,7 @@ def interrogate(ranker: Ranker, picture: Image.Image, *, top: int = 5) -> Interr
             if found[best].item() <= similarity:
                 break
             prompt, similarity = options[best], found[best].item()
-    return Interrogation(prompt, similarity, {name: phrases[:top] for name, phrases in ranked.items()})
+    return prompt, similarity
 
 
 def joined(prompt: str, kind: str, phrase: str) -> str:

@@ -8,6 +8,7 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from .clip import Layer
 
@@ -47,4 +48,47 @@ class CLIPVision(nn.Module):
         for layer in self.layers:
             x_BTD = layer(x_BTD)
         y_BP: Tensor = self.projection(self.norm(x_BTD[:, 0]))
+        return y_BP
+
+
+@dataclass(frozen=True, slots=True)
+class ConvVisionConfig:
+    size: int = 64  # pixels, square
+    widths: tuple[int, ...] = (48, 96, 128)  # of the stages, each of half the side of the one before
+    blocks: tuple[int, ...] = (1, 2, 1)  # of each stage
+    projection: int = 128
+
+
+class ConvBlock(nn.Module):
+    def __init__(self, width: int):
+        super().__init__()
+        self.conv1, self.conv2 = (nn.Conv2d(width, width, 3, padding=1) for _ in range(2))
+        self.norm1, self.norm2 = nn.GroupNorm(8, width), nn.GroupNorm(8, width)
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        h = self.conv1(F.gelu(self.norm1(x_BCHW)))
+        return x_BCHW.add(self.conv2(F.gelu(self.norm2(h))))
+
+
+class ConvVision(nn.Module):
+    """A tower of convolutions (arXiv:1603.05027), which learns from few small pictures what patches cannot.
+
+    Pictures (B, 3, size, size) in [-1, 1] to points (B, P) of the space that text and pictures share.
+    """
+
+    def __init__(self, config: ConvVisionConfig):
+        super().__init__()
+        self.config, widths = config, config.widths
+        self.stem = nn.Conv2d(3, widths[0], 4, 4)
+        stages = list[nn.Module]()
+        for i, (width, blocks) in enumerate(zip(widths, config.blocks, strict=True)):
+            if i:
+                stages.append(nn.Conv2d(widths[i - 1], width, 3, 2, padding=1))
+            stages += [ConvBlock(width) for _ in range(blocks)]
+        self.stages, self.norm = nn.Sequential(*stages), nn.LayerNorm(widths[-1])
+        self.projection = nn.Linear(widths[-1], config.projection)
+
+    def forward(self, image_BCHW: Tensor) -> Tensor:
+        h = self.stages(self.stem(image_BCHW)).mean(dim=(2, 3))
+        y_BP: Tensor = self.projection(self.norm(h))
         return y_BP

@@ -1,0 +1,188 @@
+"""`daguerre interrogate`: a prompt for each picture."""
+
+import json
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from cyclopts import Parameter
+from PIL import Image
+
+from .exit import UNUSABLE, Failure
+from .models import BUILT_IN, find
+
+if TYPE_CHECKING:
+    from ..generate.interrogate import Ranker
+
+Read = Callable[[Image.Image], Mapping[str, Any]]  # a picture of mode RGB -> its prompt and what else is known
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class InterrogationFlags:
+    """What reads the pictures; tintype's own eyes by default, which know emoji and clip art only.
+
+    Parameters
+    ----------
+    clip
+        A CLIP: a folder of transformers or OpenCLIP, or a single file of either.
+    activation
+        What a single file of a CLIP does not tell: OpenAI's have quick_gelu, OpenCLIP's own gelu.
+    lists
+        A folder with your own phrases: subject.txt, color.txt, style.txt, medium.txt, artist.txt, flavor.txt.
+    top
+        How many phrases of each list --json tells, and how many prompts --exact judges.
+    exact
+        Let --model judge the likeliest prompts by how well it could draw the picture from each; slower.
+    model
+        The model for --exact.
+    draws
+        Noise levels at which --exact compares; more is surer and slower.
+    captioner
+        A folder of a BLIP, whose sentence is the prompt, or its beginning where --clip is given too.
+    tagger
+        An ONNX file of WD14 or DeepDanbooru, which tells tags.
+    tags
+        Its table of tags, if that is not beside it.
+    threshold
+        How sure, from 0 to 1, the tagger has to be of a tag.
+    device
+        cuda, mps, xpu or cpu; the best one by default.
+    """
+
+    clip: Path | None = None
+    activation: Literal["gelu", "quick_gelu"] | None = None
+    lists: Path | None = None
+    top: int = 5
+    exact: Annotated[bool, Parameter(negative="")] = False
+    model: str = BUILT_IN
+    draws: int = 16
+    captioner: Path | None = None
+    tagger: Path | None = None
+    tags: Path | None = None
+    threshold: float = 0.35
+    device: str | None = None
+
+
+PLAIN = InterrogationFlags()
+
+
+def interrogate(
+    *pictures: Annotated[Path, Parameter(negative="")],
+    flags: InterrogationFlags = PLAIN,
+    json_lines: Annotated[bool, Parameter(name="--json", negative="")] = False,
+) -> None:
+    """Print a prompt for each picture; several pictures have their names in front.
+
+    Parameters
+    ----------
+    pictures
+        PNG, JPEG, WebP and other pictures; of an animation the first frame, transparency on white.
+    json_lines
+        Print one JSON object for each picture, with phrases and how likely they are.
+    """
+    from ..data.decode import PictureError, decode
+    from ..data.found import file_bytes
+
+    if not pictures:
+        raise Failure("name one picture or more", UNUSABLE)
+    read, failed = _reader(flags), list[Path]()
+    for path in pictures:
+        try:
+            image = decode(file_bytes(path), "white")
+        except (PictureError, OSError) as error:
+            reason = (error.strerror or error) if isinstance(error, OSError) else error
+            print(f"daguerre: {path}: {reason}", file=sys.stderr)
+            failed.append(path)
+            continue
+        told = read(image)
+        if json_lines:
+            print(json.dumps({"picture": str(path), **told}, ensure_ascii=False), flush=True)
+        else:
+            print(f"{path}: {told['prompt']}" if len(pictures) > 1 else told["prompt"], flush=True)
+    if failed and len(failed) < len(pictures):
+        raise Failure(f"{len(failed)} of {len(pictures)} pictures could not be read", UNUSABLE)
+    if failed:
+        sys.exit(UNUSABLE)
+
+
+def _reader(flags: InterrogationFlags) -> Read:
+    """What turns a picture into words, its files opened; raises Failure for flags that do not go together."""
+    if flags.tagger:
+        others = {"--clip": flags.clip, "--captioner": flags.captioner, "--exact": flags.exact, "--lists": flags.lists}
+        if given := [name for name, value in others.items() if value]:
+            raise Failure(f"--tagger tells tags alone; leave out {' and '.join(given)}", UNUSABLE)
+        return _tags(flags)
+    if flags.tags:
+        raise Failure("--tags is the table of a tagger; name that with --tagger", UNUSABLE)
+    if flags.activation and not flags.clip:
+        raise Failure("--activation is of a CLIP; name that with --clip", UNUSABLE)
+    if flags.captioner and not flags.clip:
+        return _caption(flags)
+    return _phrases(flags)
+
+
+def _tags(flags: InterrogationFlags) -> Read:
+    from ..generate.tagger import load_tagger, prompt_of, ratings, tag
+
+    if not 0 <= flags.threshold <= 1:
+        raise Failure(f"--threshold is {flags.threshold:g}; it goes from 0 to 1", UNUSABLE)
+    tagger = load_tagger(flags.tagger or Path(), flags.tags)
+
+    def read(image: Image.Image) -> Mapping[str, Any]:
+        tags = tag(tagger, image)
+        known = [asdict(t) for t in tags if t.confidence >= min(flags.threshold, 0.05)]
+        prompt = prompt_of(tags, threshold=flags.threshold, character=max(flags.threshold, 0.85))
+        return {"prompt": prompt, "tags": known, "ratings": ratings(tags)}
+
+    return read
+
+
+def _caption(flags: InterrogationFlags) -> Read:
+    from ..generate.caption import caption, load_captioner
+
+    captioner = load_captioner(flags.captioner or Path(), device=flags.device)
+    return lambda image: {"prompt": caption(captioner, image)}
+
+
+def _phrases(flags: InterrogationFlags) -> Read:
+    from ..generate.interrogate import interrogate as ranked
+    from ..generate.interrogate import prompts
+    from ..generate.likelihood import judge
+
+    ranker = _ranker(flags)
+    says = _caption(flags) if flags.captioner else None
+    model = _model(flags) if flags.exact else None
+
+    def read(image: Image.Image) -> Mapping[str, Any]:
+        start = str(says(image)["prompt"]) if says else ""
+        found = ranked(ranker, image, top=flags.top, start=start)
+        told = {"prompt": found.prompt, "similarity": found.similarity}
+        if model:
+            judged = judge(model, image, prompts(ranker, image, flags.top), draws=flags.draws)
+            told = {"prompt": judged[0].prompt, "judged": [asdict(j) for j in judged]}
+        return {**told, "phrases": {name: [asdict(p) for p in phrases] for name, phrases in found.ranked.items()}}
+
+    return read
+
+
+def _model(flags: InterrogationFlags) -> Any:
+    from ..families.loading import load_model
+
+    entry = find(flags.model)
+    return load_model(entry.path, name=entry.name, device=flags.device)
+
+
+def _ranker(flags: InterrogationFlags) -> "Ranker":
+    from ..generate.clip import load_clip, load_towers
+    from ..generate.interrogate import phrase_lists, ranker
+    from ..generate.upscale import built_in
+
+    own = phrase_lists(flags.lists) if flags.lists else None
+    if flags.clip:
+        clip = load_clip(flags.clip, device=flags.device, activation=flags.activation)
+        return ranker(clip, own or phrase_lists())
+    clip, learned = load_towers(find(BUILT_IN).path, built_in("vision"), device=flags.device)
+    return ranker(clip, own or learned)

@@ -1,0 +1,150 @@
+"""`daguerre interrogate` as a user runs it, and the training of its eyes."""
+
+import json
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+import transformers
+from PIL import Image
+
+from daguerre.cli import main
+from daguerre.cli.main import app
+from daguerre.text.tokenizer import END, START
+from tests.generate.test_tagger import network, table
+from tests.toy import toy, write_toy
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch, capsys):
+    """Runs a command in an empty folder; returns what it printed and its errors, which have to end as `code` says."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: object, code: int = 0) -> tuple[str, str]:
+        ended = 0
+        capsys.readouterr()  # what was printed while the test made ready
+        monkeypatch.setattr(main, "app", partial(app, ["interrogate", *(str(a) for a in arguments)]))
+        try:
+            main.main()
+        except SystemExit as exit:
+            ended = int(exit.code or 0)
+        out, err = capsys.readouterr()
+        assert ended == code, err
+        return out, err
+
+    return run
+
+
+@pytest.fixture
+def clip(tmp_path):
+    """A toy CLIP in transformers' layout."""
+    text = {"hidden_size": 32, "intermediate_size": 128, "num_hidden_layers": 1, "num_attention_heads": 2}
+    text |= {"bos_token_id": START, "eos_token_id": END}
+    config = transformers.CLIPConfig(
+        text_config=text, vision_config={**text, "image_size": 16, "patch_size": 8}, projection_dim=16
+    )
+    torch.manual_seed(0)
+    model = transformers.CLIPModel(config).requires_grad_(False)
+    for parameter in model.parameters():
+        parameter.add_(0.1 * torch.randn_like(parameter))
+    model.save_pretrained(tmp_path / "clip")
+    return tmp_path / "clip"
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    """One thing in every kind of file that people have."""
+    pixels = np.zeros((20, 30, 3), np.uint8)
+    pixels[:10] = 255, 40, 0
+    image = Image.fromarray(pixels)
+    image.save(tmp_path / "plain.png")
+    image.convert("RGBA").save(tmp_path / "alpha.png")
+    image.convert("CMYK").save(tmp_path / "cmyk.jpg")
+    Image.fromarray(np.full((20, 30), 40_000, np.uint16)).save(tmp_path / "deep.png")
+    image.convert("P").save(tmp_path / "moving.gif", save_all=True, append_images=[Image.new("P", (30, 20))])
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    image.rotate(90, expand=True).save(tmp_path / "turned.png", exif=turned)
+    return ["plain.png", "alpha.png", "cmyk.jpg", "deep.png", "moving.gif", "turned.png"]
+
+
+@pytest.fixture
+def lists(tmp_path):
+    """A few phrases, so that a toy reads them at once."""
+    (tmp_path / "lists").mkdir()
+    (tmp_path / "lists" / "subject.txt").write_text("an apple\na dog\na house\n")
+    (tmp_path / "lists" / "color.txt").write_text("red\nblue\n")
+    return tmp_path / "lists"
+
+
+def test_every_kind_of_picture_by_any_clip(run, clip, pictures, lists):
+    out, err = run(*pictures, "--clip", clip, "--lists", lists, "--device", "cpu")
+    told = dict(line.split(": ") for line in out.splitlines())
+    assert (list(told), err) == (pictures, "")
+    assert told["plain.png"] == told["alpha.png"] == told["turned.png"]
+    assert all(any(noun in prompt for noun in ("apple", "dog", "house")) for prompt in told.values())
+    alone, _ = run("plain.png", "--clip", clip, "--lists", lists, "--device", "cpu")
+    assert alone == f"{told['plain.png']}\n"
+
+
+def test_json_tells_phrases_and_how_likely_they_are(run, clip, pictures, lists):
+    out, _ = run("plain.png", "cmyk.jpg", "--clip", clip, "--lists", lists, "--device", "cpu", "--json", "--top", 2)
+    first, second = map(json.loads, out.splitlines())
+    assert (first["picture"], second["picture"]) == ("plain.png", "cmyk.jpg")
+    assert {name: len(phrases) for name, phrases in first["phrases"].items()} == {"subject": 2, "color": 2}
+    best = first["phrases"]["subject"][0]
+    assert best.keys() == {"phrase", "similarity", "share"}
+    assert best["phrase"].split()[-1] in first["prompt"]
+
+
+def test_a_model_judges_the_likeliest_prompts(run, tmp_path, clip, pictures, lists):
+    write_toy(toy(), tmp_path / "toy.safetensors")
+    flags = "--clip", clip, "--lists", lists, "--device", "cpu"
+    judge = "--exact", "--model", "toy.safetensors", "--draws", 2, "--top", 3
+    told = json.loads(run("plain.png", *flags, *judge, "--json")[0])
+    assert len(told["judged"]) == 3
+    assert told["prompt"] == min(told["judged"], key=lambda j: j["error"])["prompt"]
+
+
+def test_pictures_that_cannot_be_read_stop_no_others(run, tmp_path, clip, pictures, lists):
+    (tmp_path / "text.png").write_text("<svg/>")
+    (tmp_path / "cut.png").write_bytes((tmp_path / "plain.png").read_bytes()[:60])
+    flags = "--clip", clip, "--lists", lists, "--device", "cpu"
+    out, err = run("text.png", "cut.png", "none.png", "plain.png", *flags, code=2)
+    assert out.startswith("plain.png: ")
+    assert "text.png: it is text" in err
+    assert "cut.png: it is damaged" in err
+    assert "none.png: No such file" in err
+    assert "3 of 4 pictures could not be read" in err
+    assert run("none.png", *flags, code=2)[0] == ""
+
+
+def test_wrong_files_and_flags_are_refused(run, tmp_path, clip, pictures, lists):
+    write_toy(toy(), tmp_path / "toy.safetensors")
+    for arguments, told in (
+        ((), "name one picture"),
+        (("plain.png", "--clip", "toy.safetensors"), "belongs to a vision tower of CLIP"),
+        (("plain.png", "--clip", "nowhere"), "there is no such file"),
+        (("plain.png", "--clip", lists), "no weights in this folder"),
+        (("plain.png", "--lists", "nowhere"), "there is no list in it"),
+        (("plain.png", "--captioner", clip), "belongs to a BLIP"),
+        (("plain.png", "--captioner", "nowhere"), "there is no such folder"),
+        (("plain.png", "--tagger", "none.onnx"), "there is no such file"),
+        (("plain.png", "--tagger", "none.onnx", "--exact"), "leave out --exact"),
+        (("plain.png", "--tags", "tags.csv"), "name that with --tagger"),
+        (("plain.png", "--activation", "gelu"), "name that with --clip"),
+    ):
+        out, err = run(*arguments, code=2)
+        assert (out, told in err) == ("", True), err
+
+
+def test_tags(run, tmp_path, pictures):
+    network(tmp_path / "model.onnx")
+    table(tmp_path / "selected_tags.csv")
+    assert run("plain.png", "--tagger", "model.onnx", "--threshold", 0.15)[0] == "blue sky, ^_^\n"
+    told = json.loads(run("plain.png", "--tagger", "model.onnx", "--json")[0])
+    assert told["prompt"] == "blue sky"
+    assert told["tags"][0].keys() == {"name", "category", "confidence"}
+    assert "threshold is 2" in run("plain.png", "--tagger", "model.onnx", "--threshold", 2, code=2)[1]
+    assert set(told["ratings"]) == {"general", "explicit"}
