@@ -10,19 +10,26 @@ from torch import nn
 from ..files.checkpoint import Checkpoint
 from ..models.blip import BLIP, BLIPConfig
 from ..models.clip import CLIPText, CLIPTextConfig
+from ..models.controlnet import ControlNet, ControlNetConfig
+from ..models.ip_adapter import IPAdapter, IPAdapterConfig
+from ..models.t2i_adapter import T2IAdapter, T2IAdapterConfig
 from ..models.unet import UNet, UNetConfig
 from ..models.vae import VAE, VAEConfig
 from ..models.vision import CLIPVision, CLIPVisionConfig
 from ..runtime.offload import WithoutInitialValues
-from .keys import blip, clip, clip_vision, unet, vae
+from .keys import blip, clip, clip_vision, controlnet, ip_adapter, t2i_adapter, unet, vae
 from .layout import THIRD, Part, Rule, Shapes, Source, rule_of
 
-Config = UNetConfig | VAEConfig | CLIPTextConfig | CLIPVisionConfig | BLIPConfig
+ControlConfig = ControlNetConfig | T2IAdapterConfig | IPAdapterConfig
+Config = UNetConfig | VAEConfig | CLIPTextConfig | CLIPVisionConfig | BLIPConfig | ControlConfig
 NETWORKS: dict[type, Any] = {
     UNetConfig: UNet, VAEConfig: VAE, CLIPTextConfig: CLIPText, CLIPVisionConfig: CLIPVision,
-    BLIPConfig: BLIP,
+    BLIPConfig: BLIP, ControlNetConfig: ControlNet, T2IAdapterConfig: T2IAdapter, IPAdapterConfig: IPAdapter,
 }  # fmt: skip
-KEYS: dict[str, Any] = {"unet": unet, "vae": vae, "text": clip, "text2": clip, "vision": clip_vision, "captioner": blip}
+KEYS: dict[str, Any] = {
+    "unet": unet, "vae": vae, "text": clip, "text2": clip, "vision": clip_vision, "captioner": blip,
+    "ControlNet": controlnet, "T2I-Adapter": t2i_adapter, "IP-Adapter": ip_adapter,
+}  # fmt: skip
 
 
 def blank(config: Config) -> nn.Module:

@@ -9,14 +9,16 @@ from torch import Tensor
 from .denoiser import Cond, spread
 from .schedule import NoiseLevels
 
-# (input (B, C, H, W), timesteps (B,), text (B, T, D), pooled text (B, V)) -> prediction, like the latents
-Network = Callable[[Tensor, Tensor, Tensor, Tensor | None], Tensor]
+# (input (B, C, H, W), timesteps (B,), text (B, T, D), pooled text (B, V)) -> prediction, like the latents.
+# It is told `side=` of the condition where that has one.
+Network = Callable[..., Tensor]
 
 
 def predict(network: Network, x: Tensor, t: Tensor, cond: Cond) -> Tensor:
     """The network's output for scaled latents x at timestep t, scalar or (B,)."""
     x = x if cond.concat is None else torch.cat([x, cond.concat], dim=1)
-    return network(x, t.to(x.device).expand(len(x)), cond.tokens, cond.vector)
+    told = {} if cond.side is None else {"side": cond.side}
+    return network(x, t.to(x.device).expand(len(x)), cond.tokens, cond.vector, **told)
 
 
 @dataclass(frozen=True)

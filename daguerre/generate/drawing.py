@@ -19,7 +19,7 @@ from ..diffusion.prediction import OnLadder
 from ..diffusion.samplers import Spec, find_sampler
 from ..diffusion.schedule import NoiseLevels, find_schedule
 from ..families.model import Model
-from ..provenance.record import Record, UsedPicture, pixel_sha256
+from ..provenance.record import Record, UsedControl, UsedPicture, pixel_sha256
 from ..request import MAX_SEED, RANDOM_SEED, ImageToImage, RequestError, TextToImage
 from ..runtime.device import exact, processor
 from ..runtime.precision import require_finite
@@ -49,6 +49,7 @@ class Drawing:
     conditions: tuple[Conditions, ...]  # over the sampler's calls
     unguided: OnLadder  # the network as a Denoiser; what steers the network from beside it changes this
     around: Callable[[Denoiser], Denoiser] = lambda guided: guided  # what encloses guidance, such as a mask
+    controls: tuple[UsedControl, ...] = ()  # that are attached
     pictures: tuple[UsedPicture, ...] = ()  # that were given along with the request
     process: Process = field(default_factory=VarianceExploding)
 
@@ -139,6 +140,7 @@ class Drawing:
             model_sha256=model.sha256,
             vae=model.vae_name or None,
             vae_sha256=model.vae_sha256 or None,
+            controls=self.controls,
             pictures=self.pictures,
             device=model.device.type,
             processor=processor(model.device),

@@ -24,9 +24,9 @@ def within(unguided: OnLadder, change: Change) -> OnLadder:
     """The same denoiser, every call of its network inside of a change."""
     network = unguided.network
 
-    def changed(x: Tensor, t: Tensor, tokens: Tensor, vector: Tensor | None) -> Tensor:
+    def changed(x: Tensor, t: Tensor, tokens: Tensor, vector: Tensor | None, **told: Tensor) -> Tensor:
         with change(x):
-            return network(x, t, tokens, vector)
+            return network(x, t, tokens, vector, **told)
 
     return replace(unguided, network=changed)
 

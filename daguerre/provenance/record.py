@@ -24,6 +24,7 @@ DECISIVE = {
     "vae_sha256": "VAE",
     "adapters": "LoRAs and embeddings",
     "upscalers": "upscalers",
+    "controls": "controls",
     "pictures": "given pictures",
     "sampler": "sampler",
     "schedule": "schedule",
@@ -79,6 +80,24 @@ class UsedUpscaler:
 
 
 @dataclass(frozen=True, kw_only=True)
+class UsedControl:
+    """What steered the picture beside its prompt."""
+
+    kind: str  # "ControlNet", "IP-Adapter", "style", "region" and so on
+    module: str = "none"  # how the given picture was made ready for it
+    name: str = ""  # of its file, or the prompt of a region or of a style's reference
+    sha256: str = ""  # of its file
+    weight: float = 1.0
+    start: float = 0.0  # the part of the steps that it steered
+    end: float = 1.0
+    mode: str = "balanced"
+    resize: str = "crop"
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.name} ({self.sha256[:10] or self.module}, {self.weight:g})"
+
+
+@dataclass(frozen=True, kw_only=True)
 class UsedPicture:
     """A picture that was given along with a request."""
 
@@ -108,6 +127,7 @@ class Record:
     vae_sha256: str | None = None
     adapters: tuple[UsedAdapter, ...] = ()  # in the order of their attachment
     upscalers: tuple[UsedUpscaler, ...] = ()  # in the order of their use
+    controls: tuple[UsedControl, ...] = ()  # in the order of their attachment
     pictures: tuple[UsedPicture, ...] = ()
     device: str
     processor: str
@@ -206,6 +226,16 @@ def _upscalers(values: Any) -> tuple[UsedUpscaler, ...]:
     return found
 
 
+def _controls(values: Any) -> tuple[UsedControl, ...]:
+    found = tuple(UsedControl(**value) for value in values)
+    for used in found:
+        if not all(isinstance(text, str) for text in (used.kind, used.module, used.name, used.sha256, used.mode, used.resize)):
+            raise ValueError("all but weight, start and end are texts")
+        if not all(type(n) in (int, float) and abs(n) < math.inf for n in (used.weight, used.start, used.end)):
+            raise ValueError("weight, start and end are finite numbers")
+    return found
+
+
 def _pictures(values: Any) -> tuple[UsedPicture, ...]:
     found = tuple(UsedPicture(**value) for value in values)
     if not all(isinstance(text, str) for used in found for text in (used.role, used.sha256)):
@@ -213,7 +243,9 @@ def _pictures(values: Any) -> tuple[UsedPicture, ...]:
     return found
 
 
-USED: Mapping[str, Callable[[Any], Any]] = {"adapters": _adapters, "upscalers": _upscalers, "pictures": _pictures}
+USED: Mapping[str, Callable[[Any], Any]] = {
+    "adapters": _adapters, "upscalers": _upscalers, "controls": _controls, "pictures": _pictures
+}  # fmt: skip
 
 
 def _is_table(value: Any) -> bool:

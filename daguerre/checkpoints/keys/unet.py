@@ -70,7 +70,9 @@ def infer(shapes: Shapes) -> UNetConfig:
     starts = [_at(level * (blocks + 1), blocks) for level in range(levels)]
     channels = tuple(shapes.find(conv, 4, **at)[0] for at in starts)
     depth = tuple(shapes.count(f"{attention}.{block}", lambda k: {"k": k}, **at) for at in starts)
-    shapes.expect((2 * blocks + 1) * (10 * levels + 20 * sum(depth)))  # in each residual, each transformer block
+    whole = shapes.has("conv_out.weight")  # a ControlNet has no decoder
+    # Of each residual block 10 tensors, of each transformer block 20.
+    shapes.expect((2 * blocks + 1 if whole else blocks) * (10 * levels + 20 * sum(depth)))
 
     places = [("mid_attn", {}), *((attention, at) for at in starts)]
     place, at = next((p for p in places if shapes.has(f"{p[0]}.proj_in.weight", **p[1])), places[0])
@@ -78,6 +80,7 @@ def infer(shapes: Shapes) -> UNetConfig:
     vector = shapes.find("vector_mlp.0.weight", 2)[1] if shapes.has("vector_mlp.0.weight") else 0
     context = shapes.find(f"{place}.blocks.{{k}}.cross_attn.k.weight", 2, k=0, **at)[1]
     mid = shapes.count(f"mid_attn.{block}", lambda k: {"k": k})
-    first, last = shapes.find("encoder.0.conv.weight", 4), shapes.find("conv_out.weight", 4)
-    more = {"blocks": blocks, "vector": vector, "channels_in": first[1], "channels_out": last[0]}
+    first = shapes.find("encoder.0.conv.weight", 4)[1]
+    last = shapes.find("conv_out.weight", 4)[0] if whole else first
+    more = {"blocks": blocks, "vector": vector, "channels_in": first, "channels_out": last}
     return UNetConfig(channels, depth, context, mid, heads=0 if linear else 8, linear=linear, **more)

@@ -1,0 +1,1 @@
+"""What steers a drawing from outside of its prompt: other networks, pictures, regions."""
