@@ -11,6 +11,7 @@ from typing import Any
 
 from ..request import Guide, RequestError, SkipNegative, TextToImage, read_guide
 from .record import Record, UsedUpscaler
+from .task_text import kind_and_values, told
 
 NEGATIVE = "Negative prompt:"
 # A key has a longest length, so that reading a long line without colons takes no quadratic time.
@@ -84,6 +85,7 @@ def write(record: Record) -> str:
         "Model": record.model,
         "VAE hash": record.vae_sha256 and record.vae_sha256[:10],
         "VAE": record.vae,
+        **told(request, record.index),
         "Clip skip": request.clip_skip if request.clip_skip > 1 else None,
         "RNG": "CPU",
         "CFG rescale": _number(request.guidance_rescale) if request.guidance_rescale else None,
@@ -131,7 +133,8 @@ def to_request(found: Mapping[str, str]) -> TextToImage:
     Keys that mean nothing to us are passed over: other programs can do other things. Raises RequestError
     for a value that makes no sense or lies outside our limits.
     """
-    values: dict[str, Any] = {"prompt": ""}
+    kind, more = kind_and_values(found)
+    values: dict[str, Any] = {"prompt": "", **more}
     for key, (name, convert) in FIELDS.items():
         if key in found:
             try:
@@ -140,7 +143,7 @@ def to_request(found: Mapping[str, str]) -> TextToImage:
                 raise RequestError(f"{key} is {found[key][:50]!r} in the picture; expected numbers") from error
     if (skip := _skipped(found)) and "Guides" not in found:
         values["guides"] = (skip,)
-    return TextToImage(**values)
+    return kind(**values)
 
 
 def _sampling(request: TextToImage, sampler: str) -> dict[str, Any]:
