@@ -3,13 +3,16 @@
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 from ..families.model import Model
 from ..provenance.record import UsedAdapter
+from .change import Change
 from .formats import load_lora
+from .hypernetwork import Hypernetwork
+from .lora import Factors, LoRA
 from .lora_file import adapter_sha256
 from .textual_inversion import TextualInversion
 
@@ -20,11 +23,13 @@ log = logging.getLogger(__name__)
 class AdapterFile:
     """A file to be used, and how."""
 
-    kind: Literal["lora", "embedding"]
+    kind: Literal["lora", "embedding", "hypernetwork"]
     path: Path
-    weight: float = 1.0  # of a LoRA
+    weight: float = 1.0  # of a LoRA or hypernetwork
     text_weight: float | None = None  # in the text encoders; None: `weight`
     word: str = ""  # of an embedding; "": as the file or its name says
+    name: str = ""  # by which prompts ask for anything else; "": the file's own
+    ranks: int | None = None  # only the first so many of a LoRA; None: all
 
 
 @contextmanager
@@ -33,18 +38,41 @@ def adapted(model: Model, files: Sequence[AdapterFile]) -> Iterator[tuple[Model,
     used = []
     with ExitStack() as stack:
         for file in files:
-            name = file.path.stem if file.path.is_file() else file.path.name
+            name = file.name or (file.path.stem if file.path.is_file() else file.path.name)
             if file.kind == "embedding":
                 inversion = TextualInversion.load(file.path, model, file.word)
                 model, name = stack.enter_context(inversion.attach(model)), inversion.word
+            elif file.kind == "hypernetwork":
+                stack.enter_context(Hypernetwork.load(file.path, model).attach(model, file.weight))
             else:
                 lora, report = load_lora(file.path, model)
                 if report.unmatched:
                     count, first = len(report.unmatched), report.unmatched[0]
                     log.warning("%s: %d tensors fit no layer of this model, such as %r", file.path, count, first)
+                lora = lora if file.ranks is None else narrowed(lora, file.ranks)
                 stack.enter_context(lora.attach(model, file.weight, file.text_weight))
-            sha256, text_weight = adapter_sha256(file.path), file.text_weight
             used.append(
-                UsedAdapter(kind=file.kind, name=name, sha256=sha256, weight=file.weight, text_weight=text_weight)
+                UsedAdapter(
+                    kind=file.kind,
+                    name=name,
+                    sha256=adapter_sha256(file.path),
+                    weight=file.weight,
+                    text_weight=file.text_weight,
+                    ranks=file.ranks,
+                )
             )
+        if names := tuple(adapter.name for adapter in used if adapter.kind != "embedding"):
+            model = replace(model, attached=(*model.attached, *names))
         yield model, tuple(used)
+
+
+def narrowed(lora: LoRA, ranks: int) -> LoRA:
+    """The first ranks alone of what is of low rank in it, each as strong as it was: A1111's `dyn`."""
+
+    def first(change: Change) -> Change:
+        if not isinstance(change, Factors) or change.rank <= ranks:
+            return change
+        down, up = change.down.detach()[:ranks], change.up.detach()[:, :ranks]
+        return Factors(down, up, change.strength * ranks, change.magnitude)
+
+    return LoRA({path: first(change) for path, change in lora.changes.items()})

@@ -14,11 +14,15 @@ from torch import Tensor
 
 from ..families.model import Model
 from ..files.durable import durable_write
-from .layer_names import PEFT, SUFFIXES, Layout, Role, folders_of, known_names, written_names
-from .lora import AdapterError, Factors, LoRA, layers_of
+from .change import AdapterError, Change, changeable
+from .kinds import Full, LoHa, LoKr, Orthogonal, Scaled
+from .layer_change import stored
+from .layer_names import PEFT, Layout, Role, folders_of, known_names, suffix_of, written_names
+from .lora import Factors, LoRA
 from .lora_file import CONFIG, MARK, WEIGHTS, read_lora_file
 
 ARCHITECTURES = {"sd1": "stable-diffusion-v1", "sd2": "stable-diffusion-v2-512", "sdxl": "stable-diffusion-xl-v1-base"}
+KINDS: Mapping[type, str] = {LoHa: "loha", LoKr: "lokr", Full: "full", Orthogonal: "diag-oft", Scaled: "ia3"}
 MODELSPEC = ("title", "author", "license", "description", "date")
 
 
@@ -46,7 +50,7 @@ def save_lora(
 
     def write(target: Path) -> None:
         for part, name in sorted(folders_of(model).items()):
-            own = {path: names[path] for path in lora.factors if path.startswith(f"{part}.")}
+            own = {path: names[path] for path in lora.changes if path.startswith(f"{part}.")}
             if not own:
                 continue
             folder = target if part == "unet" else target / name
@@ -60,21 +64,33 @@ def save_lora(
 def _tensors(lora: LoRA, names: Mapping[str, str], layout: Layout, dtype: torch.dtype) -> dict[str, Tensor]:
     """Of the layers that have a name here."""
     found = {}
-    for path, one in lora.factors.items():
+    for path, one in lora.changes.items():
         if path not in names:
             continue
-        strength = one.strength if layout == "diffusers" else 1.0
-        values: dict[Role, Tensor] = {"down": one.down, "up": one.up * strength}
-        if layout in ("native", "kohya"):
-            values["alpha"] = torch.tensor(one.alpha)
-        if one.magnitude is not None:
-            values["magnitude"] = one.magnitude.reshape(_magnitude_shape(one, layout))
+        if not isinstance(one, Factors) and layout in ("diffusers", "peft"):
+            kind, remedy = type(one).__name__, "write the kohya layout, or resize it to a LoRA first"
+            raise AdapterError(f"{path!r}: {layout}'s layout holds LoRAs and no {kind}; {remedy}")
+        values = _values(one, layout) if isinstance(one, Factors) else stored(one)
         for role, value in values.items():
-            stored = value.detach().to("cpu", torch.float32 if role == "alpha" else dtype).contiguous()
-            if not torch.isfinite(stored).all():
+            kept = value.detach().to("cpu", torch.float32 if role == "alpha" else dtype).contiguous()
+            if not torch.isfinite(kept).all():
                 raise AdapterError(f"{path!r}: {role} holds numbers that {dtype} cannot, or NaN; nothing was written")
-            found[names[path] + SUFFIXES[layout][role]] = stored
+            found[names[path] + suffix_of(layout, role)] = kept
     return found
+
+
+def _values(one: Factors, layout: Layout) -> dict[Role, Tensor]:
+    strength = one.strength if layout == "diffusers" else 1.0
+    values: dict[Role, Tensor] = {"down": one.down, "up": one.up * strength}
+    if layout in ("native", "kohya"):
+        values["alpha"] = torch.tensor(one.alpha)
+    if one.magnitude is not None and one.magnitude.ndim > 1:
+        if layout in ("diffusers", "peft"):
+            raise AdapterError(f"a DoRA with a length for each input has no place in {layout}'s layout; write kohya's")
+        values["dora_scale"] = one.magnitude.reshape(1, -1, *[1] * (one.down.ndim - 2))
+    elif one.magnitude is not None:
+        values["magnitude"] = one.magnitude.reshape(_magnitude_shape(one, layout))
+    return values
 
 
 def _magnitude_shape(one: Factors, layout: Layout) -> list[int]:
@@ -88,17 +104,19 @@ def _magnitude_shape(one: Factors, layout: Layout) -> list[int]:
 def _noted(lora: LoRA, model: Model, metadata: Mapping[str, Any]) -> dict[str, str]:
     """A file's metadata, as ours and as other programs read it."""
     factors = lora.factors.values()
-    rank, alpha = (_usual(getattr(one, name) for one in factors) for name in ("rank", "alpha"))
+    rank, alpha = (_usual(getattr(one, name) for one in factors) if factors else 1 for name in ("rank", "alpha"))
     family = model.family.name.partition("-")[0]
     architecture = ARCHITECTURES.get("sdxl" if family == "turbo" else family, family)
     convolutions = any(one.down.ndim == 4 and one.down.shape[-1] > 1 for one in factors)
-    dora = any(one.magnitude is not None for one in factors)
+    dora = any(getattr(one, "magnitude", None) is not None for one in lora.changes.values())
+    kinds = {KINDS.get(type(one), "locon") for one in lora.changes.values()}
+    plain = kinds == {"locon"}
     noted = {
         MARK: json.dumps(dict(metadata)),
         "format": "pt",
         "ss_network_dim": str(rank),
         "ss_network_alpha": f"{alpha:g}",
-        "ss_network_module": "lycoris.kohya" if dora else "networks.lora",
+        "ss_network_module": "networks.lora" if plain and not dora else "lycoris.kohya",
         "ss_base_model_version": {"sd1": "sd_v1", "sd2": "sd_v2", "sdxl": "sdxl_base_v1-0"}.get(family, family),
         "ss_sd_model_name": model.name,
         "modelspec.sai_model_spec": "1.0.0",
@@ -108,8 +126,8 @@ def _noted(lora: LoRA, model: Model, metadata: Mapping[str, Any]) -> dict[str, s
     }
     if model.sha256:
         noted["ss_new_sd_model_hash"] = model.sha256
-    if convolutions or dora:
-        algorithm = {"algo": "locon", "conv_dim": str(rank), "dora_wd": str(dora)}
+    if convolutions or dora or not plain:
+        algorithm = {"algo": "/".join(sorted(kinds)), "conv_dim": str(rank), "dora_wd": str(dora)}
         noted["ss_network_args"] = json.dumps(algorithm)
     return noted | {f"modelspec.{name}": str(metadata[name]) for name in MODELSPEC if metadata.get(name)}
 
@@ -152,15 +170,15 @@ def load_lora(path: Path | str, model: Model) -> tuple[LoRA, Report]:
     not finite, or fits this model nowhere.
     """
     file = read_lora_file(Path(path))
-    known, layers = known_names(model), layers_of(model)
-    factors, matched, unmatched = dict[str, Factors](), list[str](), list(file.unknown)
+    known, layers = known_names(model), changeable(model)
+    factors, matched, unmatched = dict[str, Change](), list[str](), list(file.unknown)
     for name, tensors in file.layers.items():
         keys = list(tensors.keys.values())
         if name not in known:
             unmatched += keys
             continue
         shapes = [tuple(layers[native].weight.shape) for native in known[name]]
-        for native, one in zip(known[name], file.factors(name, shapes, model.family.title), strict=True):
+        for native, one in zip(known[name], file.changes(name, shapes, model.family.title), strict=True):
             if native in factors:
                 raise AdapterError(f"{path}: {keys[0]!r}: the file changes the layer {native!r} twice")
             factors[native] = one

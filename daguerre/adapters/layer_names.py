@@ -6,12 +6,18 @@ from typing import Literal
 from ..checkpoints.layout import THIRD, Part
 from ..checkpoints.tables import table
 from ..families.model import Model
-from .lora import layers_of
+from .change import changeable
 
 Layout = Literal["native", "kohya", "diffusers", "peft"]
-Role = Literal["down", "up", "mid", "alpha", "magnitude"]
+Role = str  # what a tensor is of a layer's change: down, up, mid, alpha, magnitude, or one of LYCORIS
+LYCORIS = (  # kinds of change but LoRA: LyCORIS's names, which all programs use
+    *(f"hada_{x}" for x in ("w1_a", "w1_b", "w2_a", "w2_b", "t1", "t2")),
+    *(f"lokr_{x}" for x in ("w1", "w1_a", "w1_b", "w2", "w2_a", "w2_b", "t2")),
+    *("diff", "diff_b", "w_norm", "b_norm", "oft_blocks", "rescale", "on_input"),
+)
 FOLDERS = {"unet": "unet", "text": "text_encoder", "text2": "text_encoder_2"}  # by part, as diffusers calls them
 PEFT = "base_model.model."
+UNET_PREFIXES = ["lora_unet", "oft_unet", "lycoris"]  # kohya's; kohya's for OFT; LyCORIS's own
 SUFFIXES: Mapping[Layout, Mapping[Role, str]] = {  # behind a layer's name, as we write them
     "native": {"down": ".down", "up": ".up", "alpha": ".alpha", "magnitude": ".magnitude"},
     "kohya": {"down": ".lora_down.weight", "up": ".lora_up.weight", "alpha": ".alpha", "magnitude": ".dora_scale"},
@@ -29,8 +35,14 @@ MORE_SUFFIXES: Mapping[str, Role] = {  # that others write or wrote; the longest
     ".lora_A.default.weight": "down",
     ".lora_B.default.weight": "up",
     ".lora_magnitude_vector.default.weight": "magnitude",
+    ".dora_scale": "dora_scale",  # which LyCORIS gave each input, at first
+    ".ia3_l": "ia3_l",
 }
-_SUFFIXES = {**{suffix: role for suffixes in SUFFIXES.values() for role, suffix in suffixes.items()}, **MORE_SUFFIXES}
+_SUFFIXES = {
+    **{f".{role}": role for role in LYCORIS},
+    **{suffix: role for suffixes in SUFFIXES.values() for role, suffix in suffixes.items()},
+    **MORE_SUFFIXES,
+}
 _BY_LENGTH = sorted(_SUFFIXES, key=len, reverse=True)
 
 
@@ -40,10 +52,15 @@ def split_key(key: str) -> tuple[str, Role] | None:
     return None if suffix is None else (key.removesuffix(suffix), _SUFFIXES[suffix])
 
 
+def suffix_of(layout: Layout, role: Role) -> str:
+    """What is written behind a layer's name for this."""
+    return SUFFIXES[layout].get(role) or {"dora_scale": ".dora_scale", "ia3": ".weight"}.get(role, f".{role}")
+
+
 def written_names(model: Model, layout: Layout) -> dict[str, str]:
     """Native path -> the layer's name in a file that we write; in a peft folder, that of the part's own file."""
     if layout == "native":
-        return {path: path for path in layers_of(model)}
+        return {path: path for path in changeable(model)}
     names = {}
     for part, folder in folders_of(model).items():
         # transformers 5 dropped the first word of names, but not from the encoder with a projection
@@ -64,7 +81,7 @@ def folders_of(model: Model) -> dict[str, str]:
 
 def known_names(model: Model) -> dict[str, tuple[str, ...]]:
     """The layer's name in a file of any program -> native path; three paths where one matrix holds q, k and v."""
-    known: dict[str, tuple[str, ...]] = {path: (path,) for path in layers_of(model)}
+    known: dict[str, tuple[str, ...]] = {path: (path,) for path in changeable(model)}
     for part in folders_of(model):
         for layout in ("diffusers", "ldm") if part == "unet" else ("hf", "hf_bare", "openclip"):
             whole: dict[str, dict[int, str]] = {}
@@ -79,7 +96,7 @@ def known_names(model: Model) -> dict[str, tuple[str, ...]]:
 def _places(model: Model, part: str, layout: str) -> dict[str, tuple[str, int]]:
     """Native path -> the layer's name in a checkpoint, and which third of a matrix of three it is."""
     sources = table(Part(part, layout), model.parts[part].config)
-    layers = (path for path in layers_of(model) if path.partition(".")[0] == part)
+    layers = (path for path in changeable(model) if path.partition(".")[0] == part)
     found = {path: sources[f"{path.partition('.')[2]}.weight"] for path in layers}
     return {
         path: (source.key.removesuffix("weight").rstrip("._"), THIRD.get(source.reshape, 0))
@@ -96,7 +113,7 @@ def _spellings(model: Model, part: str, layout: str, name: str) -> Iterator[str]
     """How files call the layer of this part that checkpoints of this layout call so."""
     lone = len(model.text) == 1 and part == "text"
     folders = ("text_encoder", "text_encoder_2") if lone else (FOLDERS[part],)
-    prefixes = {"unet": ["lora_unet"], "text": ["lora_te", "lora_te1"], "text2": ["lora_te2"]}[part]
+    prefixes = {"unet": UNET_PREFIXES, "text": ["lora_te", "lora_te1"], "text2": ["lora_te2"]}[part]
     yield from (f"{prefix}_{name.replace('.', '_')}" for prefix in prefixes)
     block, _, projection = name.removesuffix(".0").rpartition(".")
     for folder in folders:
@@ -105,5 +122,8 @@ def _spellings(model: Model, part: str, layout: str, name: str) -> Iterator[str]
             yield f"{folder}.{block}.processor.{projection}"
     if layout == "ldm":
         yield f"diffusion_model.{name}"
+    if part != "unet":  # ComfyUI
+        whole = {"text": "clip_l", "text2": "clip_g"}[part]
+        yield from (f"{root}{whole}.transformer.{name}" for root in ("", "text_encoders."))
     if part != "text2":
         yield PEFT + name

@@ -1,12 +1,12 @@
-"""Low-rank changes to a model's layers (arXiv:2106.09685), of convolutions too (LoCon), with lengths apart (DoRA).
+"""Changes to a model's layers, most often of low rank (arXiv:2106.09685): attached, merged, trained.
 
 A layer is named by its native path: the part and the module, such as "unet.mid_attn.blocks.0.cross_attn.q".
 """
 
 import hashlib
 import math
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from fnmatch import fnmatchcase
 from typing import Self
 
@@ -15,25 +15,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..families.model import Model
+from .change import AdapterError, Additive, Change, Layer, Norm, changeable, layers_of, through
 from .config import LoRAConfig
 
 CONVOLUTIONS = ("*.conv1", "*.conv2", "*.skip")  # of residual blocks
-Layer = nn.Linear | nn.Conv2d
-
-
-class AdapterError(ValueError):
-    """An adapter that cannot be used; the message names the file or the layer, what is wrong, and the remedy."""
-
-
-def layers_of(model: Model, *, text: bool = True) -> dict[str, Layer]:
-    """Every layer that can be adapted, by native path: of the U-Net, and with `text` of the text encoders."""
-    parts = {name: part for name, part in model.parts.items() if name == "unet" or (text and name.startswith("text"))}
-    return {
-        f"{name}.{path}": module
-        for name, part in parts.items()
-        for path, module in part.named_modules()
-        if isinstance(module, nn.Linear | nn.Conv2d)
-    }
 
 
 def seeded(seed: int, name: str) -> torch.Generator:
@@ -42,16 +27,15 @@ def seeded(seed: int, name: str) -> torch.Generator:
     return torch.Generator("cpu").manual_seed(int.from_bytes(digest, "little") >> 1)
 
 
-class Factors(nn.Module):
+class Factors(Additive):
     """One layer's change, `alpha / rank * up @ down`; with a magnitude, that is the new length of each output's row.
 
-    Shapes: down (rank, in) or (rank, in, kh, kw), up (out, rank) or (out, rank, 1, 1), magnitude (out,).
+    Shapes: down (rank, in) or (rank, in, kh, kw), up (out, rank) or (out, rank, 1, 1), magnitude (out,) or (1, in).
     """
 
     def __init__(self, down: Tensor, up: Tensor, alpha: float | None = None, magnitude: Tensor | None = None):
-        super().__init__()
+        super().__init__(magnitude)
         self.down, self.up = nn.Parameter(down), nn.Parameter(up)
-        self.magnitude = None if magnitude is None else nn.Parameter(magnitude)
         self.alpha = float(len(down) if alpha is None else alpha)
 
     @property
@@ -67,63 +51,46 @@ class Factors(nn.Module):
         """Of the weight that is changed."""
         return (len(self.up), *self.down.shape[1:])
 
+    @property
+    def made_for(self) -> str:
+        return f"weights {list(self.shape)} (rank {self.rank})"
+
+    def fits(self, shape: Sequence[int]) -> bool:
+        return tuple(shape) == self.shape
+
     def product(self) -> Tensor:
-        """The low-rank matrix in the weight's shape, float32, times its strength."""
         matrix = self.up.float().flatten(1) @ self.down.float().flatten(1)
         return self.strength * matrix.reshape(self.shape)
 
-    def ratio(self, weight: Tensor) -> Tensor:
-        """DoRA's new length of each row over the length it would have (arXiv:2402.09353, section 4.3): (out,).
-
-        The latter counts as a constant for gradients, as in the paper, and has no epsilon.
-        """
-        assert self.magnitude is not None
-        with torch.no_grad():
-            length: Tensor = (weight.to(self.up).float() + self.product()).flatten(1).norm(dim=1)
-        ratio: Tensor = self.magnitude.float() / length
-        return ratio
-
-    def delta(self, weight: Tensor) -> Tensor:
-        """What the layer's weight gains, float32 and of its shape."""
-        product = self.product()
-        if self.magnitude is None:
-            return product
-        whole = weight.to(product) + product
-        return whole * self.ratio(weight).reshape(-1, *[1] * (whole.ndim - 1)) - weight.to(product)
-
-    def forward(self, x: Tensor, layer: Layer) -> Tensor:
-        """What the layer's output gains for input x, in x's number format or autocast's."""
-        h = _apply(layer, x, self.down.to(x))
+    def forward(self, x: Tensor, layer: Layer | Norm) -> Tensor:
+        """What the layer's output gains, by way of the rank, which is less work than the whole matrix."""
+        if self.magnitude is not None and self.magnitude.ndim > 1:
+            return super().forward(x, layer)
+        h = through(layer, x, self.down.to(x))
         change = self.strength * (F.conv2d if isinstance(layer, nn.Conv2d) else F.linear)(h, self.up.to(h))
         if self.magnitude is None:
             return change
-        ratio = self.ratio(layer.weight).to(x.device)
+        ratio = self.ratio(layer.weight).to(x.device).flatten()
         ratio = ratio[:, None, None] if isinstance(layer, nn.Conv2d) else ratio
-        return (ratio - 1) * _apply(layer, x, layer.weight) + ratio * change
-
-
-def _apply(layer: Layer, x: Tensor, weight: Tensor) -> Tensor:
-    """x through the layer with another weight and no bias."""
-    if isinstance(layer, nn.Conv2d):
-        return F.conv2d(x, weight, None, layer.stride, layer.padding, layer.dilation, layer.groups)
-    return F.linear(x, weight)
+        return (ratio - 1) * through(layer, x, layer.weight) + ratio * change
 
 
 class LoRA(nn.Module):
-    """Low-rank changes by native path. Parameters are named by it: "unet.conv_out.down", ".up" and ".magnitude".
+    """Changes by native path. Parameters are named by it: "unet.conv_out.down", ".up" and ".magnitude".
 
+    Those that are trained here are of low rank; files of other programs may bring other kinds (kinds.py).
     `dropout` needs `random`, which the training recipe sets before each step: (path, pictures, features) -> uniform
     numbers (pictures, features) in [0, 1). A feature is dropped for all tokens or pixels of a picture at once.
     """
 
     random: Callable[[str, int, int], Tensor] | None = None
 
-    def __init__(self, factors: Mapping[str, Factors], dropout: float = 0.0):
+    def __init__(self, changes: Mapping[str, Change], dropout: float = 0.0):
         super().__init__()
         if not 0 <= dropout < 1:
             raise AdapterError(f"a LoRA's dropout is at least 0 and less than 1, not {dropout}")
         self.dropout = dropout
-        for path, one in factors.items():
+        for path, one in changes.items():
             *folders, leaf = path.split(".")
             place: nn.Module = self
             for name in folders:
@@ -133,9 +100,14 @@ class LoRA(nn.Module):
             place.add_module(leaf, one)
 
     @property
-    def factors(self) -> dict[str, Factors]:
+    def changes(self) -> dict[str, Change]:
         """By native path."""
-        return {path: module for path, module in self.named_modules() if isinstance(module, Factors)}
+        return {path: module for path, module in self.named_modules() if isinstance(module, Change)}
+
+    @property
+    def factors(self) -> dict[str, Factors]:
+        """Those of low rank, by native path."""
+        return {path: one for path, one in self.changes.items() if isinstance(one, Factors)}
 
     @classmethod
     def new(cls, model: Model, config: LoRAConfig, seed: int) -> Self:
@@ -156,19 +128,23 @@ class LoRA(nn.Module):
             raise AdapterError(f"lora: no layer is left to be trained; {remedy}")
         return cls(factors, config.dropout).to(model.device)
 
-    def fit(self, model: Model) -> dict[str, Layer]:
+    def fit(self, model: Model) -> dict[str, Layer | Norm]:
         """The model's layers that this changes, by native path. Raises AdapterError where model and LoRA differ."""
-        layers, found = layers_of(model), {}
-        for path, one in self.factors.items():
+        layers, found = changeable(model), {}
+        for path, one in self.changes.items():
             if path not in layers:
                 raise AdapterError(
                     f"this LoRA changes the layer {path!r}; the {model.family.name} model has none there"
                 )
-            if tuple(layers[path].weight.shape) != one.shape:
-                theirs = list(layers[path].weight.shape)
+            shape = list(layers[path].weight.shape)
+            if not one.fits(shape):
                 raise AdapterError(
-                    f"{path!r}: this LoRA (rank {one.rank}) is for weights {list(one.shape)}, "
-                    f"the {model.family.name} model's are {theirs}; it was made for another kind of model"
+                    f"{path!r}: this adapter is for {one.made_for}, the {model.family.name} model's weights are "
+                    f"{shape}; it was made for another kind of model"
+                )
+            if one.bias_delta(torch.empty(shape[0], device="meta")) is not None and layers[path].bias is None:
+                raise AdapterError(
+                    f"{path!r}: this adapter changes a bias; the {model.family.name} model has none there"
                 )
             found[path] = layers[path]
         return found
@@ -178,28 +154,32 @@ class LoRA(nn.Module):
         """The model with `scale` times the change, `text_scale` times in its text encoders, for the body.
 
         The weights are not touched, gradients flow to the factors, and several LoRAs at once add up. A DoRA's change
-        is scaled as a whole, so that 0 is the plain model.
+        is scaled as a whole, so that 0 is the plain model. A compiled network would not see the hooks that do this: a
+        LoRA that is not trained there exchanges weights for so long, which needs no compilation.
         """
-        hooks = []
-        try:
-            for path, layer in self.fit(model).items():
-                hook = self._hook(path, _scale(path, scale, text_scale))
-                hooks.append(layer.register_forward_hook(hook))
+        layers, changes = self.fit(model), self.changes
+        trained = any(parameter.requires_grad for parameter in self.parameters())
+        compiled = () if trained else [part for part, one in model.parts.items() if one._compiled_call_impl is not None]
+        exchanged = {path for path in layers if path.partition(".")[0] in compiled}
+        with ExitStack() as stack:
+            for path, layer in layers.items():
+                size = _scale(path, scale, text_scale)
+                if path in exchanged:
+                    stack.enter_context(_exchanged(layer, changes[path], size))
+                else:
+                    stack.callback(layer.register_forward_hook(self._hook(path, size)).remove)
             yield
-        finally:
-            for handle in hooks:
-                handle.remove()
 
-    def _hook(self, path: str, scale: float) -> Callable[[Layer, tuple[Tensor, ...], Tensor], Tensor]:
+    def _hook(self, path: str, scale: float) -> Callable[[Layer | Norm, tuple[Tensor, ...], Tensor], Tensor]:
         one = self.get_submodule(path)
 
-        def hook(layer: Layer, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        def hook(layer: Layer | Norm, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
             change: Tensor = one(self._dropped(path, inputs[0], layer), layer)
             return output + (scale * change).to(output.dtype)
 
         return hook
 
-    def _dropped(self, path: str, x: Tensor, layer: Layer) -> Tensor:
+    def _dropped(self, path: str, x: Tensor, layer: Layer | Norm) -> Tensor:
         if not self.training or not self.dropout:
             return x
         if self.random is None:
@@ -212,20 +192,47 @@ class LoRA(nn.Module):
 
     @torch.no_grad()
     def deltas(self, model: Model, scale: float = 1.0, text_scale: float | None = None) -> Iterator[tuple[str, Tensor]]:
-        """Each changed layer's path and what its weight gains: float32, one at a time because all fill a model."""
-        factors = self.factors
+        """Each changed parameter's path and what it gains: float32, one at a time because all fill a model.
+
+        Paths end without ".weight" for a layer's weight, and in ".bias" for its bias.
+        """
+        changes = self.changes
         for path, layer in self.fit(model).items():
-            yield path, _scale(path, scale, text_scale) * factors[path].delta(layer.weight)
+            size = _scale(path, scale, text_scale)
+            yield path, size * changes[path].delta(layer.weight)
+            if (bias := changes[path].bias_delta(layer.bias)) is not None:
+                yield f"{path}.bias", size * bias
 
     @torch.no_grad()
     def merge(self, model: Model, scale: float = 1.0, text_scale: float | None = None) -> None:
         """Changes the model's weights for good. Raises AdapterError for a model in low-memory mode."""
         if model.low_memory:
             raise AdapterError("a model in low-memory mode reads its weights again and again; attach the LoRA instead")
-        layers = self.fit(model)
-        for path, delta in self.deltas(model, scale, text_scale):
-            weight = layers[path].weight
-            weight.data = (weight.float() + delta.to(weight.device)).to(weight.dtype)  # not in place: it may be a file
+        changes = self.changes
+        for path, layer in self.fit(model).items():
+            _change(layer, changes[path], _scale(path, scale, text_scale))
+
+
+@torch.no_grad()
+def _change(layer: Layer | Norm, one: Change, scale: float) -> None:
+    """Gives a layer new weights, not in place: the old ones may be a file, or be wanted back."""
+    gains: list[tuple[Tensor | None, Tensor | None]]
+    gains = [(layer.weight, one.delta(layer.weight)), (layer.bias, one.bias_delta(layer.bias))]
+    for parameter, gain in gains:
+        if parameter is not None and gain is not None:
+            parameter.data = (parameter.float() + scale * gain.to(parameter.device)).to(parameter.dtype)
+
+
+@contextmanager
+def _exchanged(layer: Layer | Norm, one: Change, scale: float) -> Iterator[None]:
+    """The layer with changed weights, then with the very tensors that it had."""
+    before = [(parameter, parameter.data) for parameter in layer.parameters(recurse=False)]
+    try:
+        _change(layer, one, scale)
+        yield
+    finally:
+        for parameter, data in before:
+            parameter.data = data
 
 
 def _scale(path: str, scale: float, text_scale: float | None) -> float:

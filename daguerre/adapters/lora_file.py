@@ -6,6 +6,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,19 +16,21 @@ from torch import Tensor
 from ..checkpoints.identify import FLOATS
 from ..files.checkpoint import Checkpoint, CheckpointError
 from ..files.reader import open_checkpoint
+from .change import AdapterError, Additive, Change
+from .kinds import Full
+from .layer_change import MisfitError, built
 from .layer_names import FOLDERS, PEFT, Role, split_key
-from .lora import AdapterError, Factors
+from .lora import Factors
 
 MARK = "daguerre"  # in a file's metadata: what its maker said of it, as JSON
 DIFFUSERS_MARK = "lora_adapter_metadata"  # likewise, diffusers': peft's settings by part
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 MAX_CONFIG = 1 << 20  # bytes of adapter_config.json
-MAX_RANK = 1 << 14
 IGNORED = re.compile(r"bundle_emb\..*|.*\bposition_ids|.*\blogit_scale\b.*")
 KINDS = {  # what else an adapter's file may be, by a word in its keys
-    "hada_w1": "a LoHa, which is not supported; merge it into a model with the tool that made it",
-    "lokr_w": "a LoKr, which is not supported; merge it into a model with the tool that made it",
-    "oft_": "an OFT, which is not supported; merge it into a model with the tool that made it",
+    "oft_R": "peft's OFT, which is not supported; merge it into a model with peft",
+    "oft_diag": "an OFT of a form that was given up in 2023; merge it into a model with the tool that made it",
+    "linear.0.weight": "a hypernetwork; use it as one",
     "string_to_param": "a textual inversion; use it as an embedding",
     "emb_params": "a textual inversion; use it as an embedding",
     "clip_l": "a textual inversion; use it as an embedding",
@@ -54,11 +57,14 @@ class PeftSettings:
     alpha: float
     patterns: Mapping[str, float]  # names of layers, or their ends
     rank_stabilized: bool = False
+    rank: int = 8  # for a LoKr of whole matrices, which do not tell it
 
-    def of(self, name: str, rank: int) -> float:
+    def of(self, name: str, rank: int | None) -> float:
         """The alpha of our formula. Patterns are compared, never run: a file may not choose how long that takes."""
         ends = (key for key in self.patterns if name == key.lstrip("^") or name.endswith(f".{key}"))
         alpha = self.patterns.get(next(ends, ""), self.alpha)
+        if rank is None:
+            return alpha / self.rank
         return alpha * math.sqrt(rank) if self.rank_stabilized else alpha
 
 
@@ -87,83 +93,86 @@ class LoRAFile:
         for words, family in TRANSFORMERS.items():
             if any(re.search(words, name) for name in self.layers):
                 return family
-        for name, layer in self.layers.items():
-            if re.search(r"attn2[._]to_k$|cross_attn\.k$", name) and "down" in layer.values:
-                return WIDTHS.get(layer.values["down"].flatten(1).shape[-1], UNKNOWN)
+        for name in self.layers:
+            if re.search(r"attn2[._]to_k$|cross_attn\.k$", name) and (shape := self._shape(name)):
+                return WIDTHS.get(shape[1], UNKNOWN)
         return WIDTHS[2048] if any("te2_" in n or "text_encoder_2" in n for n in self.layers) else UNKNOWN
 
-    def factors(self, name: str, shapes: Sequence[tuple[int, ...]], title: str) -> Iterator[Factors]:
-        """This layer's change for native weights of these shapes: one, or three that the file has in one matrix."""
-        layer = self.layers[name]
-        down, up, magnitude = self.checked(name)
-        count, ndim = len(shapes), len(shapes[0])
-        flat = down.shape[2:] in ((), (1, 1))
-        down = down.flatten(1).reshape(*down.shape[:2], *[1] * (ndim - 2)) if flat else down
-        shape = (len(up), *down.shape[1:])
-        if shape != (count * shapes[0][0], *shapes[0][1:]):
-            wanted = [count * shapes[0][0], *shapes[0][1:]]
-            reason = f"is for weights {list(shape)}; this model's ({title}) are {wanted}"
-            raise self._error(layer, "up", f"{reason}. The file looks made for {self.family}")
-        up = up.reshape(len(up), -1, *[1] * (ndim - 2))
-        alpha = self._alpha(name, layer, len(down))
-        thirds = magnitude.chunk(count) if magnitude is not None else [None] * count
-        for part, length in zip(up.chunk(count), thirds, strict=True):
-            yield Factors(down.clone(), part.clone(), alpha, length if length is None else length.clone())
+    def _shape(self, name: str) -> tuple[int, ...] | None:
+        try:
+            one = self.change(name)
+        except AdapterError:
+            return None
+        return one.shape if isinstance(one, Additive) else None
 
-    def checked(self, name: str) -> tuple[Tensor, Tensor, Tensor | None]:
-        """A layer's down, up and magnitude (out,), or None, as float32. Raises AdapterError, naming the key."""
+    def changes(self, name: str, shapes: Sequence[tuple[int, ...]], title: str) -> Iterator[Change]:
+        """This layer's change for native weights of these shapes: one, or three that the file has in one matrix."""
+        layer, count = self.layers[name], len(shapes)
+        one, wanted = self.change(name), (count * shapes[0][0], *shapes[0][1:])
+        if isinstance(one, Factors) and one.down.shape[2:] in ((), (1, 1)):
+            one = _flattened(one, len(wanted))
+        if not one.fits(wanted):
+            role = "up" if "up" in layer.keys else next(iter(layer.keys))
+            reason = f"is for {one.made_for}; this model's weights ({title}) are {list(wanted)}"
+            raise self._error(layer, role, f"{reason}. The file looks made for {self.family}")
+        if count == 1:
+            yield one
+        elif isinstance(one, Factors):
+            lengths = [None] * count if one.magnitude is None else one.magnitude.detach().chunk(count)
+            for up, length in zip(one.up.detach().chunk(count), lengths, strict=True):
+                yield Factors(
+                    one.down.detach().clone(), up.clone(), one.alpha, length if length is None else length.clone()
+                )
+        elif isinstance(one, Additive) and one.magnitude is None:
+            yield from (Full(part.clone()) for part in one.product().detach().reshape(wanted).chunk(count))
+        else:
+            raise self._error(layer, next(iter(layer.keys)), "this kind of change cannot be divided into q, k and v")
+
+    def change(self, name: str) -> Change:
+        """A layer's change of whatever kind, in float32. Raises AdapterError, naming the key."""
         layer = self.layers[name]
-        if len(half := layer.values.keys() & {"down", "up"}) < 2:
-            role = next(iter(half or layer.values))
-            raise self._error(layer, role, "the other half of the layer's change is missing; get the whole file again")
         values = {role: self._finite(layer, role) for role in layer.values}
-        down, up, magnitude = values["down"], values["up"], values.get("magnitude")
-        if (mid := values.get("mid")) is not None:  # LyCORIS: a convolution of three factors
-            if mid.ndim != 4 or down.ndim != 4 or mid.shape[:2] != (len(down), len(down)):
-                raise self._error(layer, "mid", f"its shape {list(mid.shape)} does not fit {list(down.shape)}")
-            down = torch.einsum("rsij,scxy->rcij", mid, down)
-        sound = down.ndim in (2, 4) and up.ndim in (2, 4) and up.shape[2:] in ((), (1, 1))
-        if not sound or up.shape[1] != len(down) or not 0 < len(down) <= MAX_RANK or not up.numel() * down.numel():
-            reason = f"shapes {list(down.shape)} (down) and {list(up.shape)} (up) are of no common rank"
-            raise self._error(layer, "down", reason)
-        if magnitude is not None:
-            outputs, ones = len(up), [1] * (down.ndim - 2)
-            if list(magnitude.shape) not in (
-                [outputs],
-                [outputs, 1, *ones],
-                [1, outputs, *ones] if ones else [outputs],
-            ):
-                reason = f"its shape {list(magnitude.shape)} does not give each of {outputs} outputs a length"
-                raise self._error(layer, "magnitude", reason)
-            magnitude = magnitude.flatten()
-        return down, up, magnitude
+        for role in ("alpha", "on_input"):
+            if role in values and values[role].numel() != 1:
+                raise self._error(layer, role, "should be one number")
+
+        try:
+            return built(values, partial(self._alpha, name, values))
+        except MisfitError as fault:
+            raise self._error(
+                layer, fault.role if fault.role in layer.keys else next(iter(layer.keys)), str(fault)
+            ) from None
 
     def _finite(self, layer: LayerTensors, role: Role) -> Tensor:
         value = layer.values[role]
-        if value.dtype not in FLOATS and role != "alpha":  # kohya's alpha may be a whole number
+        if value.dtype not in FLOATS and role not in ("alpha", "on_input"):  # kohya's alpha may be a whole number
             raise self._error(layer, role, f"numbers of the kind {value.dtype} cannot be used")
         if not torch.isfinite(value := value.float()).all():
             raise self._error(layer, role, "holds numbers that are not finite (NaN or infinity); do not use it")
         return value
 
-    def _alpha(self, name: str, layer: LayerTensors, rank: int) -> float:
-        if "alpha" in layer.values:
-            if layer.values["alpha"].numel() != 1:
-                raise self._error(layer, "alpha", "should be one number")
-            return layer.values["alpha"].item()
+    def _alpha(self, name: str, values: Mapping[Role, Tensor], rank: int | None) -> float:
+        """What is divided by the rank; for a LoKr of whole matrices, which has none, the strength itself."""
         for start, settings in self.settings.items():
-            if name.startswith(start):
+            if "alpha" not in values and name.startswith(start):
                 return settings.of(name.removeprefix(start).removeprefix(PEFT), rank)
-        return float(rank)
+        return float(values["alpha"].item()) if rank and "alpha" in values else float(rank or 1)
 
     def _error(self, layer: LayerTensors, role: Role, reason: str) -> AdapterError:
         return AdapterError(f"{self.path}: {layer.keys[role]!r}: {reason}")
 
 
+def _flattened(one: Factors, ndim: int) -> Factors:
+    """With as many dimensions as the weight: 1x1 convolutions and linear layers are about for the same layer."""
+    ones = [1] * (ndim - 2)
+    down, up = (value.detach().flatten(1).reshape(*value.shape[:2], *ones) for value in (one.down, one.up))
+    return Factors(down.clone(), up.clone(), one.alpha, None if one.magnitude is None else one.magnitude.detach())
+
+
 def read_lora_file(path: Path) -> LoRAFile:
     """A file, or a folder in peft's layout. Raises AdapterError for one that is unreadable or holds no LoRA."""
     layers, settings = defaultdict[str, LayerTensors](LayerTensors), dict[str, PeftSettings]()
-    unknown, ignored, metadata = list[str](), list[str](), dict[str, Any]()
+    unknown, ignored, metadata = dict[str, Checkpoint](), list[str](), dict[str, Any]()
     for prefix, file in _files(path):
         checkpoint = _open(file)
         metadata |= _json(file, MARK, checkpoint.metadata.get(MARK, "{}"))
@@ -172,14 +181,17 @@ def read_lora_file(path: Path) -> LoRAFile:
             if IGNORED.fullmatch(key):
                 ignored.append(key)
             elif (found := split_key(key)) is None:
-                unknown.append(key)
+                unknown[key] = checkpoint
             else:
                 name, role = found
                 layer = layers[prefix + name.removeprefix(PEFT) if prefix else name]
                 if role in layer.values:
                     raise AdapterError(f"{file}: {key!r}: there is {layer.keys[role]!r}, too; only one can be meant")
                 layer.keys[role], layer.values[role] = key, checkpoint.tensor(key)
-    if not any(layer.values.keys() & {"down", "up"} for layer in layers.values()):
+    for name, layer in layers.items():  # IA3's vectors are called as a layer's weight, but for what stands beside them
+        if "on_input" in layer.values and (key := f"{name}.weight") in unknown:
+            layer.keys["ia3"], layer.values["ia3"] = key, unknown.pop(key).tensor(key)
+    if not any(layer.values.keys() - {"alpha", "on_input"} for layer in layers.values()):
         kind = next((kind for word, kind in KINDS.items() if any(word in key for key in unknown)), "")
         raise AdapterError(f"{path}: no LoRA is in it" + (f"; it holds {kind}" if kind else ""))
     return LoRAFile(path, dict(layers), settings, tuple(unknown), tuple(sorted(ignored)), metadata)
@@ -234,11 +246,14 @@ def _settings(file: Path, prefix: str, checkpoint: Checkpoint) -> dict[str, Peft
 
 
 def _peft(file: Path, place: str, values: Mapping[str, Any]) -> PeftSettings:
-    alpha, patterns = values.get("lora_alpha", 8), values.get("alpha_pattern") or {}
+    key = "alpha" if values.get("peft_type") in ("LOHA", "LOKR") else "lora_alpha"
+    alpha, patterns, rank = values.get(key, 8), values.get("alpha_pattern") or {}, values.get("r", 8)
     if not isinstance(patterns, dict) or not all(_is_number(number) for number in (alpha, *patterns.values())):
-        raise AdapterError(f"{file}: {place}lora_alpha and {place}alpha_pattern should be finite numbers")
+        raise AdapterError(f"{file}: {place}{key} and {place}alpha_pattern should be finite numbers")
+    if not _is_number(rank) or rank < 1:
+        raise AdapterError(f"{file}: {place}r should be a positive number")
     plain = {key.replace("\\", ""): float(number) for key, number in patterns.items()}
-    return PeftSettings(float(alpha), plain, values.get("use_rslora") is True)
+    return PeftSettings(float(alpha), plain, values.get("use_rslora") is True, rank)
 
 
 def _is_number(value: Any) -> bool:

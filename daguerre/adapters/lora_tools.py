@@ -6,14 +6,16 @@ import torch
 from torch import Tensor
 
 from ..families.model import Model
-from .lora import AdapterError, Factors, LoRA, layers_of
+from .change import AdapterError, Additive, Change, layers_of
+from .lora import Factors, LoRA
 
 
 def resize(lora: LoRA, *, rank: int | None = None, energy: float | None = None) -> LoRA:
     """The best approximation of each layer's change by fewer ranks (Eckart-Young).
 
     `rank` is the most that a layer keeps, `energy` the share of its squared singular values, in (0, 1]; with both,
-    the smaller counts. A DoRA's magnitudes stay. Raises AdapterError for numbers out of range.
+    the smaller counts. A DoRA's magnitudes stay. A LoHa, a LoKr or a difference becomes a LoRA, so that tools which
+    know no other kind can read it. Raises AdapterError for numbers out of range, and for what is no matrix to add.
     """
     if rank is None and energy is None:
         raise AdapterError("resize: give a rank or the share of energy that is kept")
@@ -21,7 +23,7 @@ def resize(lora: LoRA, *, rank: int | None = None, energy: float | None = None) 
         raise AdapterError(f"resize: the rank is {rank}; it is at least 1")
     if energy is not None and not 0 < energy <= 1:
         raise AdapterError(f"resize: the share of energy is {energy}; it is above 0 and at most 1")
-    return LoRA({path: _resized(one, rank, energy) for path, one in lora.factors.items()}, lora.dropout)
+    return LoRA({path: _resized(path, one, rank, energy) for path, one in lora.changes.items()}, lora.dropout)
 
 
 @torch.no_grad()
@@ -56,7 +58,9 @@ def combine(weighted: Sequence[tuple[LoRA, float]], rank: int | None = None) -> 
     """
     found: dict[str, Factors] = {}
     for lora, weight in weighted:
-        for path, one in lora.factors.items():
+        for path, one in lora.changes.items():
+            if not isinstance(one, Factors):
+                raise AdapterError(f"combine: {path!r} is a {type(one).__name__}; resize it to a LoRA first")
             if one.magnitude is not None:
                 raise AdapterError(f"combine: {path!r} is a DoRA's, which cannot be added up; merge it into a model")
             there = found.get(path)
@@ -74,17 +78,24 @@ def combine(weighted: Sequence[tuple[LoRA, float]], rank: int | None = None) -> 
 
 
 @torch.no_grad()
-def _resized(one: Factors, rank: int | None, energy: float | None) -> Factors:
-    up, down = one.up.float().flatten(1), one.down.float().flatten(1)
-    left, small_left = torch.linalg.qr(up)  # so that only a matrix of the rank's size is decomposed
-    right, small_right = torch.linalg.qr(down.T)
-    u, values, v = torch.linalg.svd(one.strength * small_left @ small_right.T, full_matrices=False)
+def _resized(path: str, one: Change, rank: int | None, energy: float | None) -> Factors:
+    if isinstance(one, Factors):
+        up, down = one.up.float().flatten(1), one.down.float().flatten(1)
+        left, small_left = torch.linalg.qr(up)  # so that only a matrix of the rank's size is decomposed
+        right, small_right = torch.linalg.qr(down.T)
+        u, values, v = torch.linalg.svd(one.strength * small_left @ small_right.T, full_matrices=False)
+        u, v, shape, lengths = left @ u, v @ right.T, one.shape, one.magnitude
+    elif isinstance(one, Additive) and one.bias_delta(None) is None and len(one.shape) in (2, 4):
+        u, values, v = torch.linalg.svd(one.product().flatten(1), full_matrices=False)
+        shape, lengths = one.shape, one.magnitude
+    else:
+        raise AdapterError(f"resize: {path!r} is changed by more than a matrix of low rank; merge it into a model")
     kept = len(values) if rank is None else min(rank, len(values))
     if energy is not None:
         shares = values.square().cumsum(0) / values.square().sum().clamp(min=torch.finfo(values.dtype).tiny)
         kept = min(kept, int((shares < energy - 1e-6).sum()) + 1)
-    made = _factors(left @ u, values, v @ right.T, kept, one.shape)
-    return Factors(made.down.data, made.up.data, None, None if one.magnitude is None else one.magnitude.clone())
+    made = _factors(u, values, v, kept, shape)
+    return Factors(made.down.data, made.up.data, None, None if lengths is None else lengths.detach().clone())
 
 
 def _factors(left: Tensor, values: Tensor, right: Tensor, rank: int, shape: Sequence[int]) -> Factors:

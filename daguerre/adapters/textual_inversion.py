@@ -18,7 +18,9 @@ from ..files.checkpoint import Checkpoint, CheckpointError
 from ..files.durable import durable_write
 from ..files.reader import open_checkpoint
 from ..text.tokenizer import Tokenizer
-from .lora import AdapterError, seeded
+from .change import AdapterError
+from .lora import seeded
+from .picture_embedding import is_picture, open_picture
 
 FORBIDDEN = "()[]\\:"  # they mean something in a prompt
 MOST = 75  # vectors: more than one chunk holds could not stand together
@@ -117,14 +119,14 @@ class TextualInversion(nn.Module):
 
     @classmethod
     def load(cls, path: Path | str, model: Model, word: str = "") -> Self:
-        """A word for this model from a file of A1111 (.pt, .safetensors), diffusers or our own, on the model's device.
+        """A word for this model from a file of A1111 (.pt, .safetensors, picture), diffusers or our own, on its device.
 
         `word` overrides what the file calls it; files of A1111 are called by their own name. Raises AdapterError,
         naming file and key, for a file that is damaged, not finite, or made for another kind of model.
         """
         path = Path(path)
         try:
-            checkpoint = open_checkpoint(path)
+            checkpoint = open_picture(path) if path.is_file() and is_picture(path) else open_checkpoint(path)
         except CheckpointError as fault:
             raise AdapterError(str(fault)) from None
         keys = _keys(checkpoint)

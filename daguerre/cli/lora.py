@@ -24,7 +24,7 @@ Number = Literal["float32", "float16", "bfloat16"]
 
 
 def inspect(file: Path, /, *, json_lines: Annotated[bool, Parameter(name="--json", negative="")] = False) -> None:
-    """Tell what a LoRA file holds: ranks, kinds of layers, the family it looks made for, hash, metadata.
+    """Tell what a LoRA file holds: kinds of change, ranks, the family it looks made for, hash, metadata.
 
     Parameters
     ----------
@@ -33,17 +33,20 @@ def inspect(file: Path, /, *, json_lines: Annotated[bool, Parameter(name="--json
     json_lines
         Print one JSON object.
     """
+    from ..adapters.lora import Factors
     from ..adapters.lora_file import adapter_sha256, read_lora_file
 
     read = read_lora_file(file)
-    downs = [read.checked(name)[0] for name in read.layers]
+    changes = {name: read.change(name) for name in read.layers}
+    factors = [one for one in changes.values() if isinstance(one, Factors)]
     facts: dict[str, Any] = {
         "path": str(file),
         "family": read.family,
         "layers": len(read.layers),
-        "ranks": dict(Counter(len(down) for down in downs)),
-        "convolutions": sum(down.ndim == 4 and down.shape[-1] > 1 for down in downs),
-        "dora": sum("magnitude" in layer.values for layer in read.layers.values()),
+        "kinds": dict(Counter("LoRA" if isinstance(one, Factors) else type(one).__name__ for one in changes.values())),
+        "ranks": dict(Counter(one.rank for one in factors)),
+        "convolutions": sum(one.down.ndim == 4 and one.down.shape[-1] > 1 for one in factors),
+        "dora": sum(getattr(one, "magnitude", None) is not None for one in changes.values()),
         "sha256": adapter_sha256(file),
         "metadata": dict(read.metadata),
         "unknown": list(read.unknown),
@@ -51,8 +54,11 @@ def inspect(file: Path, /, *, json_lines: Annotated[bool, Parameter(name="--json
     if json_lines:
         print(json.dumps(facts))
         return
-    print(f"{file}: a LoRA of {facts['layers']} layers, looks made for {facts['family']}")
-    print(f"  ranks  {', '.join(f'{rank} ({n} layers)' for rank, n in sorted(facts['ranks'].items()))}")
+    kinds = ", ".join(f"{kind} ({n} layers)" for kind, n in facts["kinds"].items())
+    print(f"{file}: an adapter of {facts['layers']} layers, looks made for {facts['family']}")
+    print(f"  kinds  {kinds}")
+    if factors:
+        print(f"  ranks  {', '.join(f'{rank} ({n} layers)' for rank, n in sorted(facts['ranks'].items()))}")
     print(f"  of these {facts['convolutions']} larger convolutions (LoCon), {facts['dora']} with magnitudes (DoRA)")
     print(f"  sha256 {facts['sha256']}")
     for name, value in facts["metadata"].items():
@@ -225,8 +231,9 @@ def merge(target: Path, *loras: str, model: str = BUILT_IN, layout: Literal["ldm
             changes[path] = changes[path] + delta if path in changes else delta
     for path, delta in changes.items():
         part, _, name = path.partition(".")
-        weight = states[part][f"{name}.weight"]
-        states[part][f"{name}.weight"] = (weight.float() + delta).to(weight.dtype)
+        name = name if name.endswith(".bias") else f"{name}.weight"
+        weight = states[part][name]
+        states[part][name] = (weight.float() + delta).to(weight.dtype)
     if layout == "ldm":
         write_ldm(target, states, identity)
     else:

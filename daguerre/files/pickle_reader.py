@@ -26,6 +26,8 @@ from .safetensors_header import DOWNLOAD_AGAIN, MAX_KEY, are_counts, check_key, 
 MAX_PICKLE = 8 << 20  # bytes; Stable Diffusion 1.4 with its averaged copy has 0.3 MB
 MAX_OPCODES = 300_000  # bounds objects, memo and nesting; the same file has about 60,000
 MAX_DIRECTORY = 2 << 20  # bytes of a zip's list of files, about 30,000 of them
+MAX_INDEX = 1 << 16  # a key of a dict that is a number: the width of a hypernetwork's layer
+MAX_SETTING = 1000  # characters or numbers of a value beside the tensors
 LEGACY = 0x1950A86A20F9469CFC6C, 1001  # magic number and version of files from before PyTorch 1.6
 REMEDY = "Get this model as a safetensors file, or convert it to one where you trust it"
 
@@ -103,7 +105,7 @@ def open_pickle(path: Path) -> Checkpoint:
         return whole.as_strided(view.size, view.stride, view.offset)
 
     tensors = {key: TensorInfo(view.size, view.storage.dtype) for key, view in views.items()}
-    return Checkpoint(path, tensors, fetch, (path,))
+    return Checkpoint(path, tensors, fetch, (path,), configs={"pickle": _settings(tree)})
 
 
 def _named_views(path: Path, tree: Any) -> dict[str, _View]:
@@ -122,7 +124,23 @@ def _named_views(path: Path, tree: Any) -> dict[str, _View]:
                 views[key] = value
             elif isinstance(value, dict):
                 pending.append((f"{key}.", value))
+            elif isinstance(value, tuple) and all(isinstance(item, dict) for item in value):
+                pending += [(f"{key}.{i}.", item) for i, item in enumerate(value)]
     return views
+
+
+def _settings(tree: Any) -> dict[str, Any]:
+    """The numbers, texts and lists of numbers that stand beside the tensors."""
+
+    def is_number(value: object) -> bool:
+        return isinstance(value, float) or (isinstance(value, int) and abs(value) < 1 << 63)
+
+    def is_setting(value: object) -> bool:
+        if isinstance(value, list):
+            return len(value) <= MAX_SETTING and all(is_number(item) for item in value)
+        return len(value) <= MAX_SETTING if isinstance(value, str) else is_number(value)
+
+    return {key: value for key, value in tree.items() if is_setting(value)} if isinstance(tree, dict) else {}
 
 
 def _misfit(view: _View, places: Places) -> str | None:
@@ -216,8 +234,11 @@ class _Walker:
 
 
 def _text_keyed(items: list[Any]) -> dict[str, Any]:
-    """The pairs with a text as key: others name no tensor, and chosen numbers could make hashes collide."""
-    return {key: value for key, value in zip(items[::2], items[1::2], strict=True) if isinstance(key, str)}
+    """The pairs with a text as key, or a small number, which becomes one: chosen numbers could make hashes collide."""
+    pairs = zip(items[::2], items[1::2], strict=True)
+    return {
+        str(key): value for key, value in pairs if isinstance(key, str) or (type(key) is int and 0 <= key < MAX_INDEX)
+    }
 
 
 def _word(module: object, name: object) -> _Word:

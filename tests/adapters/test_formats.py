@@ -8,9 +8,10 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
+from daguerre.adapters.change import AdapterError, changeable, layers_of
 from daguerre.adapters.formats import load_lora, save_lora
 from daguerre.adapters.layer_names import Layout, known_names, written_names
-from daguerre.adapters.lora import AdapterError, LoRA, layers_of
+from daguerre.adapters.lora import LoRA
 from daguerre.families.model import Model
 from tests.adapters.foreign import write_diffusers, write_kohya, write_peft
 from tests.adapters.made import KINDS, apart, outputs, random_lora
@@ -49,7 +50,7 @@ def test_names_are_one_to_one(kind: str) -> None:
     model = toy(kind)
     for layout in LAYOUTS:
         written = written_names(model, layout)
-        assert written.keys() == layers_of(model).keys()
+        assert written.keys() == changeable(model).keys()
         by_part = [{name for path, name in written.items() if path.startswith(f"{part}.")} for part in model.parts]
         assert sum(map(len, by_part)) == len(written)
     names = written_names(model, "kohya")
@@ -185,7 +186,8 @@ BROKEN = {
     "for wider text": ({DOWN: torch.ones(2, 2048)}, UP, "Stable Diffusion XL"),
     "for SD 2": ({DOWN: torch.ones(2, 1024)}, UP, "Stable Diffusion 2.x"),
     "for larger pixels": ({DOWN: torch.ones(2, 32, 3, 3), UP: torch.ones(64, 2, 1, 1)}, UP, "[64, 32, 3, 3]"),
-    "magnitudes of inputs": ({f"{NAME}.dora_scale": torch.ones(1, 32)}, f"{NAME}.dora_scale", "64 outputs"),
+    "magnitudes of few outputs": ({f"{NAME}.dora_scale": torch.ones(32, 1)}, f"{NAME}.dora_scale", "64 outputs"),
+    "magnitudes of few inputs": ({f"{NAME}.dora_scale": torch.ones(1, 64)}, f"{NAME}.dora_scale", "32 inputs"),
     "mid of another rank": ({f"{NAME}.lora_mid.weight": torch.ones(3, 3, 1, 1)}, f"{NAME}.lora_mid.weight", "fit"),
     "twice": ({f"{NAME}.lora_A.weight": torch.ones(2, 32)}, f"{NAME}.lora_A.weight", "only one"),
     "twice by other names": (
@@ -224,8 +226,9 @@ OTHERS = {
     "transformer.transformer_blocks.0.attn.to_q.lora_A.weight": "Stable Diffusion 3",
     "lora_te2_text_model_encoder_layers_40_mlp_fc1.lora_down.weight": "Stable Diffusion XL",
     "unet.down_blocks.7.attentions.0.transformer_blocks.0.attn2.to_k.lora_A.weight": "2.x",
-    "lora_unet_x.hada_w1_a": "LoHa",
-    "lora_unet_x.lokr_w1": "LoKr",
+    "base_model.model.mid_block.resnets.0.conv1.oft_R.weight": "peft's OFT",
+    "lora_unet_x.oft_diag": "an OFT of a form",
+    "320.0.linear.0.weight": "a hypernetwork",
     "emb_params": "textual inversion",
     "model.diffusion_model.input_blocks.0.0.weight": "a whole model",
     "nothing.known": "no LoRA is in it",

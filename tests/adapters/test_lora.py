@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional as F
 
+from daguerre.adapters.change import AdapterError, layers_of
 from daguerre.adapters.config import LoRAConfig
-from daguerre.adapters.lora import AdapterError, Factors, LoRA, layers_of
+from daguerre.adapters.lora import Factors, LoRA
 from daguerre.families.model import Model
 from tests.adapters.made import KINDS, apart, outputs, random_lora
 from tests.toy import toy

@@ -5,7 +5,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from daguerre.adapters.lora import AdapterError, Factors, LoRA, layers_of
+from daguerre.adapters.change import AdapterError, layers_of
+from daguerre.adapters.lora import Factors, LoRA
 from daguerre.adapters.lora_tools import combine, extract, resize
 from tests.adapters.made import apart, outputs, random_lora
 from tests.toy import toy

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 from daguerre import TextToImage
-from daguerre.adapters.lora import AdapterError
+from daguerre.adapters.change import AdapterError
 from daguerre.adapters.textual_inversion import TextualInversion, WithWord
 from daguerre.families.model import Model
 from daguerre.text.tokenizer import Tokenizer

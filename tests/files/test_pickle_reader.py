@@ -102,10 +102,21 @@ def test_any_view_of_a_storage(tmp_path_factory: pytest.TempPathFactory, data: s
 
 
 def test_inner_dicts_are_joined_by_dots(tmp_path: Path) -> None:
-    weights = {"inner": {"w": torch.ones(2)}, "w": torch.zeros(1), "name": "x", 3: {"w": torch.ones(1)}}
+    weights = {
+        "inner": {"w": torch.ones(2)},
+        "w": torch.zeros(1),
+        "name": "x",
+        3: {"w": torch.ones(1)},
+        -1: {"w": torch.ones(1)},
+    }
     weights["again"] = weights  # type: ignore[assignment]
     checkpoint = open_pickle(save(tmp_path / "a.pt", weights))
-    assert list(checkpoint.tensors) == ["w", "inner.w"]
+    assert list(checkpoint.tensors) == ["w", "inner.w", "3.w"]
+    assert checkpoint.configs["pickle"] == {"name": "x"}
+    pairs = {768: ({"w": torch.ones(1)}, {"w": torch.ones(2)}), "layers": [1, 2, 1], "rate": 0.5, "huge": 10**5000}
+    hypernetwork = open_pickle(save(tmp_path / "c.pt", pairs))
+    assert list(hypernetwork.tensors) == ["768.0.w", "768.1.w"]
+    assert hypernetwork.configs["pickle"] == {"layers": [1, 2, 1], "rate": 0.5}
     wrapped = {"state_dict": {"w": torch.ones(1)}, "optimizer": {"w": torch.zeros(9)}}
     assert list(open_pickle(save(tmp_path / "b.pt", wrapped)).tensors) == ["w"]
 
