@@ -28,6 +28,8 @@ class InterrogationFlags:
     ----------
     clip
         A CLIP: a folder of transformers or OpenCLIP, or a single file of either.
+    eyes
+        A network that `daguerre train` made for the text encoder of --model, in place of tintype's own.
     activation
         What a single file of a CLIP does not tell: OpenAI's have quick_gelu, OpenCLIP's own gelu.
     lists
@@ -37,7 +39,7 @@ class InterrogationFlags:
     exact
         Let --model judge the likeliest prompts by how well it could draw the picture from each; slower.
     model
-        The model for --exact.
+        The model for --exact and --eyes.
     draws
         Noise levels at which --exact compares; more is surer and slower.
     captioner
@@ -53,6 +55,7 @@ class InterrogationFlags:
     """
 
     clip: Path | None = None
+    eyes: Path | None = None
     activation: Literal["gelu", "quick_gelu"] | None = None
     lists: Path | None = None
     top: int = 5
@@ -119,7 +122,9 @@ def _reader(flags: InterrogationFlags) -> Read:
         raise Failure("--tags is the table of a tagger; name that with --tagger", UNUSABLE)
     if flags.activation and not flags.clip:
         raise Failure("--activation is of a CLIP; name that with --clip", UNUSABLE)
-    if flags.captioner and not flags.clip:
+    if flags.eyes and flags.clip:
+        raise Failure("--eyes and --clip both see; leave out one", UNUSABLE)
+    if flags.captioner and not (flags.clip or flags.eyes):
         return _caption(flags)
     return _phrases(flags)
 
@@ -184,5 +189,9 @@ def _ranker(flags: InterrogationFlags) -> "Ranker":
     if flags.clip:
         clip = load_clip(flags.clip, device=flags.device, activation=flags.activation)
         return ranker(clip, own or phrase_lists())
-    clip, learned = load_towers(find(BUILT_IN).path, built_in("vision"), device=flags.device)
+    eyes = flags.eyes or built_in("vision")
+    if not eyes.is_file():
+        how = "name a CLIP with --clip, or make them: daguerre train recipes/tintype-vision.toml, then --eyes"
+        raise Failure(f"{eyes}: there is no such file, so {flags.model} has no eyes; {how}", UNUSABLE)
+    clip, learned = load_towers(find(flags.model if flags.eyes else BUILT_IN).path, eyes, device=flags.device)
     return ranker(clip, own or learned)

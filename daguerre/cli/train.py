@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 STAGES = ("autoencoder", "clip", "unet")
 SCRATCH = "scratch"
 REMEDY = "`daguerre data build illustrations` makes it, or --pictures names another"
-BESIDE = ("upscaler", "preview")  # small networks of a model's, trained alone
+BESIDE = ("upscaler", "preview", "vision")  # small networks of a model's, trained alone
 
 
 @Parameter(name="*")
@@ -211,16 +211,19 @@ def _find_rate(config: "Run") -> None:
 
 
 def _beside(values: dict[str, Any], where: str, flags: TrainingFlags) -> None:
-    from ..train import enlarging
+    from ..train import enlarging, vision_tower
     from ..train.recipe_file import filled
     from .models import resolve
 
+    sees = values["recipe"] == "vision"
     given = (("pictures", flags.pictures), ("run", flags.run), ("base", flags.base))
-    plan = filled(enlarging.Enlarging, values | {k: str(v) for k, v in given if v is not None}, where)
+    values |= {k: str(v) for k, v in given if v is not None}
+    plan: Any = filled(vision_tower.Seeing if sees else enlarging.Enlarging, values, where)
     if not plan.pictures.is_file():
         raise Failure(f"{plan.pictures}: no such file; {REMEDY}", UNUSABLE)
     stop = time.time() + flags.minutes * 60
-    records = enlarging.train(plan, resolve(plan.base), stop, allow_changes=flags.allow_changes)
+    work = vision_tower.train if sees else enlarging.train
+    records = work(plan, resolve(plan.base), stop, allow_changes=flags.allow_changes)
     _follow(records, plan.loop.steps, plan.loop.log_every, quiet=flags.quiet)
 
 

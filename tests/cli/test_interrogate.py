@@ -11,7 +11,9 @@ from PIL import Image
 
 from daguerre.cli import main
 from daguerre.cli.main import app
+from daguerre.generate.clip import text_alone
 from daguerre.text.tokenizer import END, START
+from tests.generate.test_interrogate import write_eyes
 from tests.generate.test_tagger import network, table
 from tests.toy import toy, write_toy
 
@@ -134,6 +136,9 @@ def test_wrong_files_and_flags_are_refused(run, tmp_path, clip, pictures, lists)
         (("plain.png", "--tagger", "none.onnx", "--exact"), "leave out --exact"),
         (("plain.png", "--tags", "tags.csv"), "name that with --tagger"),
         (("plain.png", "--activation", "gelu"), "name that with --clip"),
+        (("plain.png", "--eyes", "none.safetensors"), "so tintype has no eyes; name a CLIP with --clip"),
+        (("plain.png", "--eyes", "toy.safetensors"), "no vision tower of daguerre"),
+        (("plain.png", "--eyes", "toy.safetensors", "--clip", clip), "leave out one"),
     ):
         out, err = run(*arguments, code=2)
         assert (out, told in err) == ("", True), err
@@ -148,3 +153,13 @@ def test_tags(run, tmp_path, pictures):
     assert told["tags"][0].keys() == {"name", "category", "confidence"}
     assert "threshold is 2" in run("plain.png", "--tagger", "model.onnx", "--threshold", 2, code=2)[1]
     assert set(told["ratings"]) == {"general", "explicit"}
+
+
+def test_eyes_of_a_model_of_ones_own(run, tmp_path, pictures):
+    told = {"network": {"size": 16, "widths": [8, 16], "blocks": [1, 1], "projection": 32}, "scale": 9.0}
+    model = write_toy(toy(), tmp_path / "toy.safetensors")
+    told |= {"text": text_alone(model, device="cpu").sha256(), "lists": {"subject": ["a cat", "a dog"]}}
+    write_eyes(tmp_path / "eyes.safetensors", told)
+    eyes = "--eyes", "eyes.safetensors", "--device", "cpu"
+    assert run("plain.png", *eyes, "--model", "toy.safetensors")[0].strip() in ("a cat", "a dog")
+    assert "trained for another text encoder" in run("plain.png", *eyes, code=2)[1]
