@@ -3,16 +3,18 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from ..files.checkpoint import Checkpoint, CheckpointError
+from ..files.safetensors_writer import Deferred
 from ..models.clip import CLIPTextConfig
 from ..models.unet import SD2, UNetConfig
 from ..models.vae import SDXL, VAEConfig
-from .layout import Part
+from .layout import Part, Source
 from .settings import COUNT, FOLDERS, Settings, complete, one_of, settings_of
 from .tables import KEYS, Config, infer, shapes, table
 
@@ -35,7 +37,7 @@ IGNORED = {
     r"v_pred|ztsnr": "mark of the kind of prediction",
 }
 DERIVED = r"(?!sd|vae|text)[a-z0-9-]{1,32}"  # a model that is built like one of ours and used in its own way
-FLOATS = torch.float16, torch.bfloat16, torch.float32, torch.float64
+FLOATS = torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.float8_e4m3fn, torch.float8_e5m2
 V_STATISTIC = "output_blocks.11.1.transformer_blocks.0.norm1.bias"
 
 
@@ -196,14 +198,24 @@ def read_component(checkpoint: Checkpoint, identity: Identity, name: str) -> dic
 
     Meant for `module.load_state_dict(..., assign=True)`, which then makes no copy of the weights either.
     """
+    return {parameter: one.make() for parameter, one in deferred_component(checkpoint, identity, name).items()}
+
+
+def deferred_component(checkpoint: Checkpoint, identity: Identity, name: str) -> dict[str, Deferred]:
+    """`read_component`, each tensor read when it is needed. All names, shapes and dtypes are checked here."""
     part = next((part for part in identity.parts if part.name == name), None)
     if part is None:
         raise CheckpointError(checkpoint.path, f"there is no {name} in it", remedy="Name a file that has one")
-    return read_part(checkpoint, part, identity.configs[name])
+    return deferred_part(checkpoint, part, identity.configs[name])
 
 
 def read_part(checkpoint: Checkpoint, part: Part, config: Config) -> dict[str, Tensor]:
     """The native state dict of a network whose place and structure are known, as `read_component` gives it."""
+    return {parameter: one.make() for parameter, one in deferred_part(checkpoint, part, config).items()}
+
+
+def deferred_part(checkpoint: Checkpoint, part: Part, config: Config) -> dict[str, Deferred]:
+    """`read_part`, each tensor read when it is needed."""
     state = {}
     for parameter, source in table(part, config).items():
         info, fault = checkpoint.tensors.get(source.key), ""
@@ -213,9 +225,13 @@ def read_part(checkpoint: Checkpoint, part: Part, config: Config) -> dict[str, T
             fault = f"the shape is {list(info.shape)}"
         elif info.dtype not in FLOATS:
             fault = f"the numbers are of type {str(info.dtype).removeprefix('torch.')}"
-        if fault:
+        if info is None or fault:
             expected = f"expected {list(source.stored)} of float16, bfloat16 or float32"
             remedy = "Get the whole file again, or one that is not quantized"
             raise CheckpointError(checkpoint.path, f"{fault}; {expected}", key=source.key, remedy=remedy)
-        state[parameter] = source.to_native(checkpoint.tensor(source.key))
+        state[parameter] = Deferred(source.shape, info.dtype, partial(_native, checkpoint, source))
     return state
+
+
+def _native(checkpoint: Checkpoint, source: Source) -> Tensor:
+    return source.to_native(checkpoint.tensor(source.key))

@@ -6,19 +6,19 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 
 from ..files.checkpoint import CheckpointError
 from ..files.durable import durable_write
 from ..files.reader import SETTINGS
+from ..files.safetensors_writer import Deferred, deferred, save_deferred, write_deferred
 from ..models.clip import CLIPTextConfig
 from .folder_config import describe, pipeline_files
 from .identify import Description
-from .layout import Part
+from .layout import Part, Source
 from .tables import Config, table
 
-State = Mapping[str, Tensor]  # native parameter -> values
+State = Mapping[str, Tensor | Deferred]  # native parameter -> values
 Files = Mapping[str, bytes]  # name -> content
 PREFIXES = {"unet": "model.diffusion_model.", "vae": "first_stage_model."}
 
@@ -31,7 +31,7 @@ def write_ldm(
     What shapes do not show goes into the file's metadata, so that what is read back equals what was written.
     """
     large = model.unet is not None and model.unet.vector > 0
-    tensors: dict[str, Tensor] = {}
+    tensors: dict[str, Deferred] = {}
     for name, state in components.items():
         config, part = model.configs[name], Part(name, "ldm", PREFIXES.get(name, ""))
         if isinstance(config, CLIPTextConfig):  # of the encoders in use, OpenCLIP's are those with plain GELU
@@ -40,9 +40,9 @@ def write_ldm(
             part = Part(name, layout, f"{root}.{place}.")
         tensors |= _stored(path, part, config, state)
     marks = {"v_pred": large and model.prediction == "v", "ztsnr": large and model.zero_snr}
-    tensors |= {mark: torch.empty(0) for mark, holds in marks.items() if holds}  # as other programs know them
+    tensors |= {mark: deferred(torch.empty(0)) for mark, holds in marks.items() if holds}  # as other programs know them
     noted = {**(metadata or {}), "format": "pt", SETTINGS: json.dumps(describe(model))}
-    durable_write(path, lambda target: save_file(tensors, target, noted))
+    save_deferred(path, tensors, noted)
 
 
 def write_diffusers(
@@ -63,18 +63,26 @@ def write_diffusers(
         for name, config in model.configs.items():
             layout, stem = ("hf", "model") if "text" in name else ("diffusers", "diffusion_pytorch_model")
             tensors = _stored(folder, Part(name, layout), config, components[name])
-            save_file(tensors, target / model.folders[name] / f"{stem}.safetensors", {"format": "pt"})
+            write_deferred(target / model.folders[name] / f"{stem}.safetensors", tensors, {"format": "pt"})
 
     durable_write(folder, write)
 
 
-def _stored(path: Path, part: Part, config: Config, state: State) -> dict[str, Tensor]:
+def _stored(path: Path, part: Part, config: Config, state: State) -> dict[str, Deferred]:
     """The network's tensors by their names and in their shapes in the file."""
-    sources, holders = table(part, config), defaultdict[str, list[Tensor]](list)
-    for name in sources.keys() | state.keys():
-        if name not in sources or name not in state or tuple(state[name].shape) != sources[name].shape:
+    sources, holders = table(part, config), defaultdict[str, list[Deferred]](list)
+    values = {name: deferred(value) for name, value in state.items()}
+    for name in sources.keys() | values.keys():
+        if name not in sources or name not in values or values[name].shape != sources[name].shape:
             raise CheckpointError(path, f"not written: this is no state of {config}", key=name)
     for name, source in sources.items():
-        holders[source.key].append(state[name].detach().cpu())
+        holders[source.key].append(values[name])
     held = {source.key: source for source in sources.values()}
-    return {key: held[key].to_stored(tensors) for key, tensors in holders.items()}
+    return {key: _joined(held[key], parts) for key, parts in holders.items()}
+
+
+def _joined(source: Source, parts: list[Deferred]) -> Deferred:
+    """The file's tensor, of the one or three native ones that it holds."""
+    return Deferred(
+        source.stored, parts[0].dtype, lambda: source.to_stored([part.make().detach().cpu() for part in parts])
+    )

@@ -1,7 +1,7 @@
 """Groups of flags that commands share: what to draw, and with which model."""
 
 import re
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -51,6 +51,14 @@ class DrawingFlags:
         threshold, perp, tcfg, zero, skip. Such as pag:scale=3. May be given several times.
     emphasis
         How word weights are applied.
+    variation_seed
+        The seed that pictures of one --seed vary towards; a random one by default.
+    variation_strength
+        0 to 1: how far.
+    seed_size
+        WIDTHxHEIGHT: take the noise of a picture of this size, so that another --size shows much the same.
+    tiling
+        The directions in which the picture repeats without a seam.
     eta
         How much noise each step renews, 0 to 1; samplers that renew none take no heed of it.
     s_churn
@@ -84,6 +92,10 @@ class DrawingFlags:
     guidance_interval: Annotated[tuple[float, float] | None, Parameter(negative="")] = None
     guide: Annotated[tuple[str, ...], Parameter(negative="")] = ()
     emphasis: Literal["original", "no norm", "ignore", "none"] | None = None
+    variation_seed: int | None = None
+    variation_strength: float | None = None
+    seed_size: str | None = None
+    tiling: Literal["x", "y", "both"] | None = None
     eta: float | None = None
     s_churn: float | None = None
     s_tmin: float | None = None
@@ -96,12 +108,14 @@ class DrawingFlags:
 
     def given(self) -> dict[str, Any]:
         """The fields of a `TextToImage` that were given."""
-        values = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("size", "guide")}
+        values = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("size", "seed_size", "guide")}
         if self.size is not None:
-            width, _, height = self.size.lower().partition("x")
-            if not (width.isdecimal() and height.isdecimal()):
-                raise RequestError(f"--size is {self.size!r}; write it as WIDTHxHEIGHT, such as 512x768")
-            values |= {"width": int(width), "height": int(height)}
+            values |= width_and_height("--size", self.size)
+        if self.seed_size is not None:
+            noise = width_and_height("--seed-size", self.seed_size)
+            values |= {f"seed_{side}": pixels for side, pixels in noise.items()}
+        if self.variation_strength is None and self.variation_seed is not None:
+            raise RequestError("--variation-seed does nothing without --variation-strength, from 0 to 1")
         if self.guide:
             values["guides"] = tuple(read_guide(text) for text in self.guide)
         return {name: value for name, value in values.items() if value is not None}
@@ -118,6 +132,8 @@ class ModelFlags:
         A checkpoint file, a diffusers folder, or a name that `daguerre models list` shows.
     vae
         A VAE file or folder to use in place of the model's own.
+    base
+        A whole model that lends text encoders and VAE to a file that has only a U-Net, as most GGUF files.
     family
         Overrides what the file looks like, for example turbo.
     prediction
@@ -132,6 +148,7 @@ class ModelFlags:
 
     model: str = BUILT_IN
     vae: Path | None = None
+    base: str | None = None
     family: str | None = None
     prediction: Literal["epsilon", "v", "flow"] | None = None
     device: str | None = None
@@ -147,6 +164,7 @@ class ModelFlags:
             entry.path,
             name=entry.name,
             vae=self.vae,
+            base=find(self.base).path if self.base else None,
             family=self.family,
             prediction=self.prediction,
             device=self.device,
@@ -165,20 +183,32 @@ class AdapterFlags:
     lora
         A LoRA file, or FILE:WEIGHT, or FILE:WEIGHT:WEIGHT with the text encoders' own weight.
     embedding
-        A textual inversion file; its word can then be used in prompts.
+        A textual inversion file, or a picture that holds one; its word can then be used in prompts.
+    hypernetwork
+        A hypernetwork file, or FILE:WEIGHT.
     """
 
     lora: Annotated[tuple[str, ...], Parameter(negative="")] = ()
     embedding: Annotated[tuple[Path, ...], Parameter(negative="")] = ()
+    hypernetwork: Annotated[tuple[str, ...], Parameter(negative="")] = ()
 
     def files(self) -> "list[AdapterFile]":
         from ..adapters.adapted import AdapterFile
 
         words = [AdapterFile(kind="embedding", path=path) for path in self.embedding]
-        return words + [weighted(text) for text in self.lora]
+        networks = [replace(weighted(text, "--hypernetwork"), kind="hypernetwork") for text in self.hypernetwork]
+        return words + networks + [weighted(text) for text in self.lora]
 
 
-def weighted(text: str) -> "AdapterFile":
+def width_and_height(flag: str, size: str) -> dict[str, int]:
+    """Both sides from WIDTHxHEIGHT."""
+    width, _, height = size.lower().partition("x")
+    if not (width.isdecimal() and height.isdecimal()):
+        raise RequestError(f"{flag} is {size!r}; write it as WIDTHxHEIGHT, such as 512x768")
+    return {"width": int(width), "height": int(height)}
+
+
+def weighted(text: str, flag: str = "--lora") -> "AdapterFile":
     """A LoRA from FILE, FILE:WEIGHT or FILE:WEIGHT:WEIGHT."""
     from ..adapters.adapted import AdapterFile
 
@@ -187,7 +217,7 @@ def weighted(text: str) -> "AdapterFile":
     try:
         weight, text_weight = (None if number is None else float(number) for number in numbers)
     except ValueError:
-        raise RequestError(f"--lora {text}: write it as FILE, FILE:WEIGHT or FILE:WEIGHT:WEIGHT") from None
+        raise RequestError(f"{flag} {text}: write it as FILE, FILE:WEIGHT or FILE:WEIGHT:WEIGHT") from None
     return AdapterFile(kind="lora", path=Path(path), weight=1.0 if weight is None else weight, text_weight=text_weight)
 
 

@@ -8,7 +8,7 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import nn
 
-from ..checkpoints.identify import Identity, identify, read_component
+from ..checkpoints.identify import Identity, deferred_component, identify
 from ..checkpoints.tables import blank
 from ..diffusion.schedule import scaled_linear
 from ..files.checkpoint import Checkpoint, CheckpointError
@@ -28,6 +28,7 @@ def load_model(
     *,
     name: str | None = None,
     vae: Path | str | None = None,
+    base: Path | str | None = None,
     family: str | None = None,
     prediction: Prediction | None = None,
     device: str | None = None,
@@ -38,12 +39,16 @@ def load_model(
     """A model from a single file or a diffusers folder, ready to draw.
 
     `name` is what records call it; the file's own name by default. `family` and `prediction` override what the
-    checkpoint shows: SDXL Turbo, for one, looks like SDXL. `vae` names a file or folder whose VAE is used instead. In
-    low-memory mode weights are read when a network is used and dropped afterwards. Raises CheckpointError for a file
-    that cannot be used, RequestError for a wrong choice.
+    checkpoint shows: SDXL Turbo, for one, looks like SDXL. `vae` names a file or folder whose VAE is used instead, and
+    `base` a whole model that lends what a lone U-Net, such as most GGUF files hold, lacks. In low-memory mode weights
+    are read when a network is used and dropped afterwards. Raises CheckpointError for a file that cannot be used,
+    RequestError for a wrong choice.
     """
-    source = _open(path, weights)
-    vae_source = _open(vae) if vae else source
+    own = _open(path, weights)
+    lent = _open(base) if base else own
+    source = own._replace(identity=_completed(own, lent))
+    held = {part.name for part in own.identity.parts}
+    vae_source = _open(vae) if vae else own if "vae" in held else lent
     configs = _configs(source, vae_source)
     number = pick_dtype(where := pick_device(device), dtype)
     networks: dict[str, Any] = {part: blank(config).eval().requires_grad_(False) for part, config in configs.items()}
@@ -55,12 +60,15 @@ def load_model(
         prediction=prediction or source.identity.prediction,
         name=name or source.checkpoint.name,
         sha256=source.checkpoint.sha256,
-        vae_name=vae_source.checkpoint.name if vae else "",
-        vae_sha256=vae_source.checkpoint.sha256 if vae else "",
+        vae_name=vae_source.checkpoint.name if vae_source is not own else "",
+        vae_sha256=vae_source.checkpoint.sha256 if vae_source is not own else "",
         levels=scaled_linear().zero_terminal() if source.identity.zero_snr else scaled_linear(),
         device=where,
         low_memory=low_memory,
-        reload={part: partial(_fill, vae_source if part == "vae" else source, part, number) for part in configs},
+        reload={
+            part: partial(_fill, vae_source if part == "vae" else own if part in held else lent, part, number)
+            for part in configs
+        },
     )
     if not low_memory:
         for part, network in networks.items():
@@ -79,6 +87,19 @@ def _open(path: Path | str, weights: Weights = "auto") -> _Source:
     return _Source(checkpoint, identify(checkpoint, weights=weights))
 
 
+def _completed(own: _Source, lent: _Source) -> Identity:
+    """The first's identity with text encoders and VAE of the second, where it has none."""
+    one, other = own.identity, lent.identity
+    if own is lent:
+        return one
+    if one.unet is None or other.unet is None or replace(one.unet, channels_in=other.unet.channels_in) != other.unet:
+        reason = f"its {one.family} network cannot borrow from the {other.family} model {lent.checkpoint.path}"
+        raise CheckpointError(own.checkpoint.path, reason, remedy="Name a base of the same family")
+    if one.text:
+        return replace(one, vae=one.vae or other.vae)
+    return replace(one, vae=one.vae or other.vae, text=other.text, unused_layers=other.unused_layers)
+
+
 def _configs(source: _Source, vae_source: _Source) -> dict[str, Any]:
     """By part; raises CheckpointError where one is missing."""
     own, vae = source.identity, vae_source.identity.vae
@@ -88,7 +109,9 @@ def _configs(source: _Source, vae_source: _Source) -> dict[str, Any]:
         found = {"U-Net": own.unet, "VAE": vae, "text encoder": own.text}
         lacking = " and no ".join(part for part, config in found.items() if not config)
         raise CheckpointError(
-            source.checkpoint.path, f"not a whole model: it has no {lacking}", remedy="Name a whole one"
+            source.checkpoint.path,
+            f"not a whole model: it has no {lacking}",
+            remedy="Name a whole one, or with --base one of its family that lends the rest",
         )
     # The U-Net was trained on latents of one scale; a lone VAE file does not tell it.
     scale = own.vae.scale if own.vae else SDXL.scale if own.unet.vector else vae.scale
@@ -111,5 +134,5 @@ def _family(source: _Source, name: str | None) -> Family:
 
 def _fill(source: _Source, part: str, dtype: torch.dtype, module: nn.Module) -> None:
     """Gives a network its weights: the memory-mapped ones themselves where the file has the wanted number format."""
-    state = read_component(*source, part)
-    module.load_state_dict({k: v.to(dtype) for k, v in state.items()}, assign=True)
+    state = deferred_component(*source, part)
+    module.load_state_dict({k: one.make().to(dtype) for k, one in state.items()}, assign=True)

@@ -9,6 +9,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from .checkpoint import Checkpoint, CheckpointError, TensorInfo
+from .gguf import MAGIC, open_gguf
 from .pickle_reader import open_pickle
 from .safetensors_header import read_header
 
@@ -37,6 +38,8 @@ def _open_file(path: Path) -> Checkpoint:
         start = file.read(9)
     if start.startswith(b"PK\3\4") or (start.startswith(b"\x80") and start[8:] != b"{"):
         return open_pickle(path)
+    if start.startswith(MAGIC) and start[5:8] == bytes(3):  # a safetensors header would be terabytes long
+        return open_gguf(path)
     entries, metadata = read_header(path)
     tensors = {key: TensorInfo(entry.shape, entry.dtype) for key, entry in entries.items()}
     configs = _parse(path, metadata.get(SETTINGS, "{}"), SETTINGS)
