@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from daguerre.diffusion.denoiser import Cond, spread
-from daguerre.diffusion.guidance import ClassifierFree, Interval, Rescaled
+from daguerre.diffusion.guidance import ClassifierFree, Guided, Interval
+from daguerre.diffusion.guidance.finishes import Rescale
 from daguerre.diffusion.prediction import Epsilon, Velocity
 from daguerre.diffusion.schedule import scaled_linear
 
@@ -63,7 +64,7 @@ def test_prompts_of_unlike_length_take_two_calls(x) -> None:
 
 def test_rescaling_by_nothing_is_plain_guidance(x) -> None:
     plain = ClassifierFree(Counting(), cond(2), 7.5)
-    rescaled = Rescaled(plain, 0.0, torch.ones_like)(x, SIGMA, cond(1))
+    rescaled = Guided(plain, finishes=(Rescale(0.0, torch.ones_like),))(x, SIGMA, cond(1))
     assert torch.allclose(rescaled, plain(x, SIGMA, cond(1)), atol=1e-5)
 
 
@@ -78,7 +79,7 @@ def test_rescaling_in_full_restores_the_contrast_of_the_output(x, kind) -> None:
     def output(x0: torch.Tensor) -> torch.Tensor:
         return x0 - inner.c_skip(SIGMA) * x
 
-    rescaled = Rescaled(guidance, 1.0, inner.c_skip)(x, SIGMA, cond(1))
+    rescaled = Guided(guidance, finishes=(Rescale(1.0, inner.c_skip),))(x, SIGMA, cond(1))
     positive = output(inner(x, SIGMA, cond(1)))
     assert torch.allclose(output(rescaled).std((1, 2, 3)), positive.std((1, 2, 3)), rtol=1e-4)
     assert not torch.allclose(rescaled, guidance(x, SIGMA, cond(1)), rtol=0.05)

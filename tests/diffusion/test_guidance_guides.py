@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from daguerre.diffusion.denoiser import Cond
+from daguerre.diffusion.denoiser import Cond, with_negative
 from daguerre.diffusion.guidance import ClassifierFree, Guided
 from daguerre.diffusion.guidance.blur import blur
 from daguerre.diffusion.guidance.finishes import COURSES, Course, Rescale, Thresholded, ZeroAbove
@@ -207,3 +207,12 @@ def test_estimates_are_those_that_guidance_goes_by(x) -> None:
     assert torch.equal(negative + guided.scale * (positive - negative), guided(x, SIGMA, cond(1)))
     alone = replace(guided, alone=lambda sigma: bool(sigma > 1))
     assert torch.equal(*alone.estimates(x, scaled_linear().sigmas[999], cond(1)))
+
+
+def test_cfgpp_samplers_get_what_was_guided_away_from(x) -> None:
+    guided = Guided(PLAIN, pairs=(ZeroStar(C_SKIP),), terms=(Against(WEAK, lambda sigma: 2.0),))
+    made, negative = with_negative(guided, x, SIGMA, cond(1))
+    assert torch.equal(made, guided(x, SIGMA, cond(1)))
+    assert torch.equal(negative, PLAIN.estimates(x, SIGMA, cond(1))[1])
+    made, negative = with_negative(replace(guided, guidance=replace(PLAIN, scale=1.0)), x, SIGMA, cond(1))
+    assert not torch.equal(made, negative)

@@ -5,7 +5,8 @@ import torch
 from torch import Tensor
 
 from daguerre.diffusion.denoiser import Cond, VarianceExploding
-from daguerre.diffusion.guidance import ClassifierFree, Rescaled
+from daguerre.diffusion.guidance import ClassifierFree, Guided
+from daguerre.diffusion.guidance.finishes import Rescale
 from daguerre.diffusion.noise import fresh, initial
 from daguerre.diffusion.prediction import Epsilon, Velocity
 from daguerre.diffusion.samplers import SAMPLERS
@@ -160,7 +161,7 @@ def test_guidance_rescale(prediction: str) -> None:
 
     levels, spec, process = ladder(theirs), SAMPLERS["DDIM"], VarianceExploding()
     inner = (Epsilon if prediction == "epsilon" else Velocity)(network, levels)
-    denoise = Rescaled(ClassifierFree(inner, Cond(negative), 7.5), 0.7, inner.c_skip)
+    denoise = Guided(ClassifierFree(inner, Cond(negative), 7.5), finishes=(Rescale(0.7, inner.c_skip),))
     sigmas = spec.sigmas("ddim_uniform", levels, 20)
     x = spec.start(initial([SEED], SHAPE), sigmas[0], process)
     *_, step = spec.sample(denoise, x, sigmas, Cond(positive), process, fresh([SEED], SHAPE))

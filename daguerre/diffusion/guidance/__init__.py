@@ -4,7 +4,7 @@
 `pairs`, `terms` and `finishes` is one guide, made anew for each picture because some remember its earlier steps.
 """
 
-from .classifier_free import ClassifierFree, Interval, Rescaled
+from .classifier_free import ClassifierFree, Interval
 from .guided import Guided
 
-__all__ = ["ClassifierFree", "Guided", "Interval", "Rescaled"]
+__all__ = ["ClassifierFree", "Guided", "Interval"]

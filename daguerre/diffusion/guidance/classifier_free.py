@@ -1,12 +1,11 @@
 """Guidance by a negative condition, and in a part of the noise levels."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from ..denoiser import Cond, Denoiser, spread
+from ..denoiser import Cond, Denoiser
 
 
 @dataclass(frozen=True)
@@ -37,22 +36,6 @@ class ClassifierFree:
         sigma = sigma.repeat(2) if sigma.ndim else sigma
         positive, negative = self.inner(torch.cat([x, x]), sigma, both).chunk(2)
         return positive, negative
-
-
-@dataclass(frozen=True)
-class Rescaled:
-    """Guidance at the contrast of the positive prediction: arXiv:2305.08891, section 3.4."""
-
-    guidance: ClassifierFree
-    share: float  # 0 = plain guidance, 1 = all of the contrast restored
-    c_skip: Callable[[Tensor], Tensor]  # of the prediction: rescaled is its network's (x0 - c_skip * x) / c_out
-
-    def __call__(self, x: Tensor, sigma: Tensor, cond: Cond) -> Tensor:
-        skip, axes = spread(self.c_skip(sigma), x) * x, tuple(range(1, x.ndim))
-        positive, negative = (x0 - skip for x0 in self.guidance.estimates(x, sigma, cond))
-        guided = negative + self.guidance.scale * (positive - negative)
-        ratio = positive.std(axes, keepdim=True) / guided.std(axes, keepdim=True)
-        return skip + guided * (self.share * ratio + 1 - self.share)
 
 
 @dataclass(frozen=True)

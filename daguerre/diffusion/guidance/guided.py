@@ -59,19 +59,20 @@ class Guided:
 
     def __call__(self, x: Tensor, sigma: Tensor, cond: Cond) -> Tensor:
         if self.scale == 1 or self.alone(sigma):
-            guided = positive = self.guidance.positive(x, sigma, cond)
-            negative, difference = None, positive.new_zeros(())
-            first = positive
-        else:
-            first, negative = self.guidance.estimates(x, sigma, cond)
-            positive, changed = self._paired(x, sigma, first, negative)
-            difference = positive - changed
-            guided = changed + self.scale * difference
-        for term in self.terms:
-            guided = guided + term(x, sigma, cond, first, negative)
-        for finish in self.finishes:
-            guided = finish(x, sigma, guided, positive, difference)
-        return guided
+            positive = self.guidance.positive(x, sigma, cond)
+            return self._made(x, sigma, cond, positive, None)
+        return self._made(x, sigma, cond, *self.guidance.estimates(x, sigma, cond))
+
+    def with_negative(self, x: Tensor, sigma: Tensor, cond: Cond) -> tuple[Tensor, Tensor]:
+        """The guided estimate and the one that it was guided away from, before 2; samplers of CFG++ go by that.
+
+        Twice what is guided where the positive estimate is alone, but for a scale of 1.
+        """
+        if self.alone(sigma):
+            guided = self(x, sigma, cond)
+            return guided, guided
+        positive, negative = self.guidance.estimates(x, sigma, cond)
+        return self._made(x, sigma, cond, positive, negative), negative
 
     def estimates(self, x: Tensor, sigma: Tensor, cond: Cond) -> tuple[Tensor, Tensor]:
         """Positive and negative after 2; twice the positive one where it is alone."""
@@ -79,6 +80,19 @@ class Guided:
             positive = self.guidance.positive(x, sigma, cond)
             return positive, positive
         return self._paired(x, sigma, *self.guidance.estimates(x, sigma, cond))
+
+    def _made(self, x: Tensor, sigma: Tensor, cond: Cond, positive: Tensor, negative: Tensor | None) -> Tensor:
+        """3 to 5, from the estimates of 1."""
+        towards, guided, difference = positive, positive, positive.new_zeros(())
+        if negative is not None:
+            towards, changed = self._paired(x, sigma, positive, negative)
+            difference = towards - changed
+            guided = changed + self.scale * difference
+        for term in self.terms:
+            guided = guided + term(x, sigma, cond, positive, negative)
+        for finish in self.finishes:
+            guided = finish(x, sigma, guided, towards, difference)
+        return guided
 
     def _paired(self, x: Tensor, sigma: Tensor, positive: Tensor, negative: Tensor) -> tuple[Tensor, Tensor]:
         for pair in self.pairs:
