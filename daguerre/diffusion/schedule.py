@@ -55,6 +55,8 @@ class NoiseLevels:
 
     def between(self, low: float = 0.0, high: float = 0.0) -> "NoiseLevels":
         """With other ends than its own; 0 leaves an end as it is. Raises RequestError if nothing is between them."""
+        if not low and not high:
+            return self
         low, high = low or self.sigmas[0].item(), high or self.sigmas[-1].item()
         if low >= high:
             raise RequestError(f"the lowest noise level, {low:g}, is not below the highest, {high:g}; set others")

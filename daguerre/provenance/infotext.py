@@ -148,7 +148,9 @@ def to_request(found: Mapping[str, str]) -> TextToImage:
 
 def _sampling(request: TextToImage, sampler: str) -> dict[str, Any]:
     """The settings of sampler and schedule that differ from the usual ones, in A1111's keys."""
-    told = {key: (getattr(request, name), getattr(TextToImage, name)) for key, (name, _) in FIELDS.items() if name in TUNED}
+    told = {
+        key: (getattr(request, name), getattr(TextToImage, name)) for key, (name, _) in FIELDS.items() if name in TUNED
+    }
     del told["Eta" if sampler.startswith("DDIM") else "Eta DDIM"]
     return {key: _number(value) for key, (value, usual) in told.items() if value != usual}
 

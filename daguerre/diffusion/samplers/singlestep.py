@@ -109,7 +109,8 @@ def dpmpp_sde(
         if b > 0:
             middle = (a * b).sqrt()
             down, up = renewal(process, a, middle, eta)
-            estimate = denoise(x0 + down / a * (x - x0) + up * s_noise * noise(a, middle), middle, cond)
+            ahead = x0 + down / a * (x - x0)
+            estimate = denoise(ahead + up * s_noise * noise(a, middle) if up > 0 else ahead, middle, cond)
         down, up = renewal(process, a, b, eta)
         x = estimate + down / a * (x - estimate)
         x = x + up * s_noise * noise(a, b) if up > 0 else x
