@@ -10,10 +10,10 @@ from cyclopts import Parameter
 from ..request import TextToImage
 from .files import save_grid, save_picture, slug
 from .flags import BUILT_IN_MODEL, PLAIN, STANDARD, AdapterFlags, DrawingFlags, ModelFlags
+from .language import WORDS_ALONE, LanguageFlags
 
 if TYPE_CHECKING:
     from ..generate.drawing import Picture
-    from ..provenance.record import UsedAdapter
 
 Switch = Annotated[bool, Parameter(negative="")]
 
@@ -25,6 +25,7 @@ def generate(
     drawing: DrawingFlags = STANDARD,
     with_model: ModelFlags = BUILT_IN_MODEL,
     adapters: AdapterFlags = PLAIN,
+    language: LanguageFlags = WORDS_ALONE,
     out: Path = Path("outputs"),
     upscale: Literal[2, 4] | None = None,
     grid: Switch = False,
@@ -36,7 +37,8 @@ def generate(
     Parameters
     ----------
     prompt
-        What to draw. (word:1.2) weighs a word more, [word] less; earlier words count more.
+        What to draw. (word:1.2) weighs a word more, [word] less; earlier words count more. [from:to:0.5] changes
+        halfway, [a|b] at each step; "a AND b" draws both; {a|b} and __NAME__ choose; <lora:NAME:0.8> adds a LoRA.
     out
         The folder for pictures, or the name of one picture.
     upscale
@@ -48,24 +50,23 @@ def generate(
     json_lines
         Print one JSON object per picture.
     """
-    from ..adapters.adapted import adapted
     from ..generate.drawing import Picture, settled
     from ..generate.text_to_image import text_to_image
     from .progress import Preview, Progress
 
     files = adapters.files()
     fields = {"prompt": prompt, **drawing.given()}
-    settled(TextToImage(**fields))  # says what is wrong before a model is loaded for it
+    language.check(settled(TextToImage(**fields)))  # says what is wrong before a model is loaded for it
     plain = with_model.load()
     request = settled(replace(plain.defaults, **fields))
     as_file = out.suffix.lower() == ".png"
     folder = out.parent if as_file else out
     shown = Preview(plain, folder / "preview.png") if preview else None
     pictures: list[Picture] = []
-    with adapted(plain, files) as (model, used), Progress(request.steps, request.count, quiet=json_lines) as progress:
-        for event in text_to_image(model, request):
+    with Progress(request.steps, request.count, quiet=json_lines) as progress:
+        for event in language.drawn(plain, request, files, text_to_image):
             if isinstance(event, Picture):
-                event = _finished(event, used, upscale)
+                event = _enlarged(event, upscale)
                 pictures.append(event)
                 path = save_picture(event, out if as_file else folder / f"{event.record.seed}-{slug(prompt)}.png")
                 progress.saved(path, event.seconds)
@@ -80,9 +81,8 @@ def generate(
         print(json.dumps({"grid": str(path)}) if json_lines else path)
 
 
-def _finished(picture: "Picture", used: "tuple[UsedAdapter, ...]", scale: int | None) -> "Picture":
-    """The picture, enlarged at will, with all that made it in its record."""
-    picture = replace(picture, record=replace(picture.record, adapters=used))
+def _enlarged(picture: "Picture", scale: int | None) -> "Picture":
+    """The picture, enlarged at will."""
     if scale is None:
         return picture
     from ..generate.upscale import load_upscaler, upscaled

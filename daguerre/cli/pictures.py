@@ -13,6 +13,8 @@ from ..provenance.record import Record, differences, pixel_sha256
 from .exit import FAILED, UNUSABLE, Failure
 from .files import save_picture
 from .flags import ModelFlags
+from .language import KINDS_OF_FILES, PLACES
+from .models import folder
 
 if TYPE_CHECKING:
     from ..adapters.adapted import AdapterFile
@@ -72,9 +74,9 @@ def reproduce(
     vae
         Where the separate VAE is now, if there was one.
     lora
-        Where a LoRA is now, for each that there was; the weights are as recorded.
+        Where a LoRA is now, for each that there was and that is not in your loras; the weights are as recorded.
     embedding
-        Where an embedding is now, for each that there was.
+        Where an embedding is now, for each that there was and that is not in your embeddings.
     upscaler
         Where the upscaler is now, if there was one that is not the built-in.
     device
@@ -123,8 +125,10 @@ def _files(picture: Path, then: Record, given: tuple[Path, ...]) -> "list[Adapte
     """Each recorded adapter's file, as its hash tells."""
     from ..adapters.adapted import AdapterFile
     from ..adapters.lora_file import adapter_sha256
+    from ..adapters.named import called
 
-    here, files = {adapter_sha256(path): path for path in given}, []
+    own = [path for used in then.adapters for path in called(used.name, folder() / PLACES.get(used.kind, "loras"))]
+    here, files = {adapter_sha256(path): path for path in (*own, *given)}, []
     for used in then.adapters:
         if used.sha256 not in here:
             raise Failure(
@@ -132,11 +136,17 @@ def _files(picture: Path, then: Record, given: tuple[Path, ...]) -> "list[Adapte
                 f"of the {len(given)} files given is; name that file with --{used.kind}",
                 UNUSABLE,
             )
-        path, weight, text_weight = here[used.sha256], used.weight, used.text_weight
-        if used.kind == "lora":
-            files.append(AdapterFile(kind="lora", path=path, weight=weight, text_weight=text_weight))
-        else:
-            files.append(AdapterFile(kind="embedding", path=path, word=used.name))
+        files.append(
+            AdapterFile(
+                kind=KINDS_OF_FILES.get(used.kind, "lora"),
+                path=here[used.sha256],
+                weight=used.weight,
+                text_weight=used.text_weight,
+                word=used.name if used.kind == "embedding" else "",
+                name=used.name,
+                ranks=used.ranks,
+            )
+        )
     return files
 
 

@@ -150,6 +150,7 @@ def test_nothing_but_a_request_error_is_raised():
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_nothing_but_a_request_error_is_raised_for_100_000_prompts():
     assert 0 < refused(generated(1, 100_000)) < 100_000
 
