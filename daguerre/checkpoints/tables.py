@@ -11,24 +11,28 @@ from ..files.checkpoint import Checkpoint
 from ..models.blip import BLIP, BLIPConfig
 from ..models.clip import CLIPText, CLIPTextConfig
 from ..models.controlnet import ControlNet, ControlNetConfig
+from ..models.esrgan import Compact, CompactConfig, RRDBConfig, RRDBNet
 from ..models.ip_adapter import IPAdapter, IPAdapterConfig
 from ..models.t2i_adapter import T2IAdapter, T2IAdapterConfig
 from ..models.unet import UNet, UNetConfig
 from ..models.vae import VAE, VAEConfig
 from ..models.vision import CLIPVision, CLIPVisionConfig
 from ..runtime.offload import WithoutInitialValues
-from .keys import blip, clip, clip_vision, controlnet, ip_adapter, t2i_adapter, unet, vae
+from .keys import blip, clip, clip_vision, compact, controlnet, ip_adapter, rrdb, t2i_adapter, unet, vae
 from .layout import THIRD, Part, Rule, Shapes, Source, rule_of
 
 ControlConfig = ControlNetConfig | T2IAdapterConfig | IPAdapterConfig
-Config = UNetConfig | VAEConfig | CLIPTextConfig | CLIPVisionConfig | BLIPConfig | ControlConfig
+UpscalerConfig = RRDBConfig | CompactConfig
+Config = UNetConfig | VAEConfig | CLIPTextConfig | CLIPVisionConfig | BLIPConfig | ControlConfig | UpscalerConfig
 NETWORKS: dict[type, Any] = {
     UNetConfig: UNet, VAEConfig: VAE, CLIPTextConfig: CLIPText, CLIPVisionConfig: CLIPVision,
     BLIPConfig: BLIP, ControlNetConfig: ControlNet, T2IAdapterConfig: T2IAdapter, IPAdapterConfig: IPAdapter,
+    RRDBConfig: RRDBNet, CompactConfig: Compact,
 }  # fmt: skip
 KEYS: dict[str, Any] = {
     "unet": unet, "vae": vae, "text": clip, "text2": clip, "vision": clip_vision, "captioner": blip,
     "ControlNet": controlnet, "T2I-Adapter": t2i_adapter, "IP-Adapter": ip_adapter,
+    "RRDBNet": rrdb, "Compact": compact,
 }  # fmt: skip
 
 

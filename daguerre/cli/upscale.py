@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 from PIL import Image
@@ -18,9 +18,10 @@ if TYPE_CHECKING:
 
 def upscale(
     *pictures: Annotated[Path, Parameter(negative="")],
-    scale: Literal[2, 4] = 4,
+    scale: float = 4,
     out: Path = Path("outputs"),
-    upscaler: Path | None = None,
+    upscaler: Annotated[Path | None, Parameter(name=["--upscaler", "--model"])] = None,
+    device: str | None = None,
 ) -> None:
     """Enlarge pictures; what they say of their making is kept, and how they were enlarged is added.
 
@@ -29,22 +30,25 @@ def upscale(
     pictures
         PNG, JPEG, WebP and other pictures; transparency is kept.
     scale
-        How many times as large, along each side.
+        How many times as large, along each side; any number, such as 2.5.
     out
         The folder for the results, which are PNGs.
     upscaler
-        A network that `daguerre train` made, in place of the built-in one, which knows emoji and clip art.
+        A file of ESRGAN's family, such as RealESRGAN_x4plus.pth, or a network that `daguerre train` made. The
+        built-in one knows emoji and clip art.
+    device
+        cuda, mps, xpu or cpu; for a file of ESRGAN's family the best one by default.
     """
     from ..generate.upscale import load_upscaler
 
     if not pictures:
         raise Failure("name one picture or more", UNUSABLE)
-    network = load_upscaler(upscaler)
+    network = load_upscaler(upscaler, device)
     for path in pictures:
-        print(save_bytes(_enlarged(path, scale, network), out / f"{path.stem}-{scale}x.png"), flush=True)
+        print(save_bytes(_enlarged(path, scale, network), out / f"{path.stem}-{scale:g}x.png"), flush=True)
 
 
-def _enlarged(path: Path, scale: int, upscaler: "Upscaler") -> bytes:
+def _enlarged(path: Path, scale: float, upscaler: "Upscaler") -> bytes:
     """The PNG of a file's picture, enlarged. Raises Failure that names the file."""
     from ..data.decode import PictureError, decode_transparent
     from ..data.found import file_bytes

@@ -10,38 +10,52 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
+from ..checkpoints.upscalers import read_upscaler
 from ..files.checkpoint import CheckpointError
 from ..files.reader import SETTINGS, open_checkpoint
 from ..models.enlarger import Enlarger, EnlargerConfig
+from ..models.esrgan import Compact, RRDBNet
 from ..provenance.record import UsedUpscaler, pixel_sha256
 from ..request import RequestError
+from ..runtime.device import pick_device
 from .drawing import Picture
 
 MAX_PIXELS = 64_000_000  # of the result
 TILE = 256  # pixels of the input, along one side
+FEATHER = 16  # pixels of the input over which tiles pass into one another
+LARGEST_SCALE = 16
 LARGEST = 256  # of any number in a network's config
+SECTION = "enlarger"  # of the settings in a file of daguerre's own
+Network = Enlarger | RRDBNet | Compact
 
 
 @dataclass(frozen=True)
 class Upscaler:
     """A network that enlarges pictures, and how records call it."""
 
-    network: Enlarger
+    network: Network
     name: str
     sha256: str
 
-    def used(self, scale: int) -> UsedUpscaler:
+    def used(self, scale: float) -> UsedUpscaler:
         """What a record says of its use."""
-        return UsedUpscaler(scale=scale, name=self.name, sha256=self.sha256)
+        return UsedUpscaler(scale=int(scale) if scale == int(scale) else scale, name=self.name, sha256=self.sha256)
 
 
-def load_upscaler(path: Path | None = None) -> Upscaler:
-    """An upscaler from its file, the built-in one by default. Raises CheckpointError."""
+def load_upscaler(path: Path | None = None, device: str | None = None) -> Upscaler:
+    """An upscaler from its file: one of daguerre's, the built-in one by default, or one of ESRGAN's family.
+
+    Those are large, and run on the best device there is, others on the CPU, if `device` does not say where. Raises
+    CheckpointError.
+    """
     path = path or built_in("upscaler")
-    network = load_enlarger(path)
-    if network.config.channels != 3:
-        raise CheckpointError(path, "it decodes latents and enlarges no pictures", remedy="Name an upscaler")
-    return Upscaler(network, path.stem, open_checkpoint(path).sha256)
+    checkpoint = open_checkpoint(path)
+    if SECTION in checkpoint.configs:
+        enlarger = load_enlarger(path)
+        if enlarger.config.channels != 3:
+            raise CheckpointError(path, "it decodes latents and enlarges no pictures", remedy="Name an upscaler")
+        return Upscaler(enlarger.to(pick_device(device or "cpu")), path.stem, checkpoint.sha256)
+    return Upscaler(read_upscaler(checkpoint).to(pick_device(device)), path.stem, checkpoint.sha256)
 
 
 def built_in(name: str) -> Path:
@@ -52,7 +66,7 @@ def built_in(name: str) -> Path:
 def load_enlarger(path: Path) -> Enlarger:
     """An upscaler or preview decoder, as `daguerre train` writes them. Raises CheckpointError for any other file."""
     checkpoint = open_checkpoint(path)
-    settings = checkpoint.configs.get("enlarger", {})
+    settings = checkpoint.configs.get(SECTION, {})
     names = [f.name for f in fields(EnlargerConfig)]
     numbers = [settings.get(name) for name in names if name != "residual"]
     if sorted(settings) != sorted(names) or not all(type(n) is int and 1 <= n <= LARGEST for n in numbers):
@@ -69,41 +83,81 @@ def load_enlarger(path: Path) -> Enlarger:
 
 
 @torch.no_grad()
-def upscale(image: Image.Image, scale: int, network: Enlarger, tile: int = TILE) -> Image.Image:
+def upscale(image: Image.Image, scale: float, network: Network, tile: int = TILE) -> Image.Image:
     """A picture `scale` times as large along each side: RGB, or RGBA where it is transparent.
 
-    A scale below the network's own is the mean of its pixels. Tiles overlap by all that can decide a pixel, so that
-    they give what the picture in one piece would. Raises RequestError for a scale that does not divide the network's,
-    and for a picture that would become too large.
+    A scale that divides the network's is the mean of its pixels; for any other the network is used as often as it
+    takes to reach it, at least once, and the result is resized (Lanczos). Raises RequestError for a scale below 1,
+    and for a picture that is or becomes too large.
     """
     own = network.config.scale
-    if scale < 1 or own % scale:
-        raise RequestError(f"scale is {scale}; this upscaler enlarges {own} times, or by a divisor of that")
-    width, height = (side * scale for side in image.size)
+    if not 1 <= scale <= LARGEST_SCALE:
+        raise RequestError(f"scale is {scale:g}; it must be a number from 1 to {LARGEST_SCALE}")
+    size = round(image.width * scale), round(image.height * scale)
+    _check_size(*size)
+    image = image.convert("RGBA" if image.has_transparency_data else "RGB")
+    if own % scale == 0:
+        made = _by_tiles(image, int(scale), network, tile)
+    else:
+        made = image
+        while made is image or (own > 1 and made.width < size[0]):
+            _check_size(made.width * own, made.height * own)
+            made = _by_tiles(made, own, network, tile)
+        made = made.resize(size, Image.Resampling.LANCZOS)
+    profile = image.info.get("icc_profile") or b""
+    if profile[16:20] == b"RGB ":
+        made.info["icc_profile"] = profile
+    return made
+
+
+def _check_size(width: int, height: int) -> None:
     if width * height > MAX_PIXELS:
         limit = f"the limit is {MAX_PIXELS // 1_000_000} million pixels"
         raise RequestError(f"the picture would have {width} x {height} pixels; {limit}")
-    pixels = np.array(image.convert("RGBA" if image.has_transparency_data else "RGB"))
-    fold, margin = network.config.fold, network.config.margin
-    odd = [(0, -side % fold) for side in pixels.shape[:2]]
-    padded = torch.from_numpy(np.pad(pixels, [*odd, (0, 0)], "edge"))
+
+
+def _by_tiles(image: Image.Image, scale: int, network: Network, tile: int) -> Image.Image:
+    """A picture enlarged by a divisor of the network's scale.
+
+    Tiles overlap by all that can decide a pixel, so that they give what the picture in one piece would. Where that is
+    more than a tile is worth, they see less of their surroundings, and pass gradually into one another.
+    """
+    own, fold, margin = network.config.scale, network.config.fold, network.config.margin
+    feather = 0 if margin <= tile // 2 else FEATHER
+    margin = min(margin, 2 * FEATHER) if feather else margin
+    pixels = np.array(image)
+    height, width = pixels.shape[:2]
+    padded = torch.from_numpy(np.pad(pixels, [(0, -height % fold), (0, -width % fold), (0, 0)], "edge"))
     made = np.empty((padded.shape[0] * scale, padded.shape[1] * scale, padded.shape[2]), np.uint8)
     step = tile - tile % fold
     for y in range(0, padded.shape[0], step):
         for x in range(0, padded.shape[1], step):
             top, left = max(0, y - margin), max(0, x - margin)
             part = padded[top : y + step + margin, left : x + step + margin]
-            large = _enlarged(part, own // scale, network)
-            inner = large[(y - top) * scale :, (x - left) * scale :][: step * scale, : step * scale]
-            made[y * scale : (y + step) * scale, x * scale : (x + step) * scale] = inner.numpy()
-    result = Image.fromarray(made[:height, :width])
-    profile = image.info.get("icc_profile") or b""
-    if profile[16:20] == b"RGB ":
-        result.info["icc_profile"] = profile
-    return result
+            large = _enlarged(part, own // scale, network).numpy()
+            over = min(y, feather), min(x, feather)  # pixels of earlier tiles that this one passes into
+            begin_y, begin_x = y - over[0], x - over[1]
+            inner = large[(begin_y - top) * scale : (y - top + step) * scale]
+            inner = inner[:, (begin_x - left) * scale : (x - left + step) * scale]
+            place = made[begin_y * scale : (y + step) * scale, begin_x * scale : (x + step) * scale]
+            share = _share((len(inner), inner.shape[1]), (over[0] * scale, over[1] * scale))
+            place[:] = inner if share is None else np.rint(place + share * (inner.astype(np.float32) - place))
+    return Image.fromarray(made[: height * scale, : width * scale])
 
 
-def upscaled(picture: Picture, scale: int, upscaler: Upscaler) -> Picture:
+def _share(size: tuple[int, int], over: tuple[int, int]) -> np.ndarray | None:
+    """What a tile has of each of its pixels (H, W, 1), rising from 0 to 1 over its first rows and columns."""
+    if not any(over):
+        return None
+    down, across = (
+        np.minimum(1, (np.arange(side, dtype=np.float32) + 0.5) / max(rows, 0.5))
+        for side, rows in zip(size, over, strict=True)
+    )
+    share: np.ndarray = down[:, None, None] * across[:, None]
+    return share
+
+
+def upscaled(picture: Picture, scale: float, upscaler: Upscaler) -> Picture:
     """A drawn picture enlarged, its record telling of it."""
     image = upscale(picture.image, scale, upscaler.network)
     used = (*picture.record.upscalers, upscaler.used(scale))
@@ -111,7 +165,7 @@ def upscaled(picture: Picture, scale: int, upscaler: Upscaler) -> Picture:
     return replace(picture, image=image, record=record)
 
 
-def _enlarged(pixels: Tensor, shrink: int, network: Enlarger) -> Tensor:
+def _enlarged(pixels: Tensor, shrink: int, network: Network) -> Tensor:
     """8-bit pixels (H, W, 3 or 4) enlarged by the network and reduced `shrink` times."""
     x = pixels.permute(2, 0, 1).float().div(255)
     if len(x) == 3:
@@ -125,8 +179,9 @@ def _enlarged(pixels: Tensor, shrink: int, network: Enlarger) -> Tensor:
     return y.mul(255).round().byte().permute(1, 2, 0)
 
 
-def _run(x: Tensor, shrink: int, network: Enlarger) -> Tensor:
+def _run(x: Tensor, shrink: int, network: Network) -> Tensor:
     """(B, 3, H, W) to (B, 3, scale * H / shrink, scale * W / shrink), all in [0, 1]."""
-    weight = network.conv_in.weight
-    y = network((x * 2 - 1).to(weight.device, memory_format=torch.channels_last)).cpu()
-    return F.avg_pool2d(y.clamp(-1, 1), shrink).add(1).div(2)
+    weight = next(network.parameters())
+    x = x.to(weight.device, memory_format=torch.channels_last)
+    y = network(x * 2 - 1).add(1).div(2) if isinstance(network, Enlarger) else network(x)
+    return F.avg_pool2d(y.cpu().clamp(0, 1), shrink)

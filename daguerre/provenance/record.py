@@ -71,12 +71,12 @@ class UsedAdapter:
 class UsedUpscaler:
     """A network that enlarged the picture when it was drawn."""
 
-    scale: int
+    scale: float
     name: str
     sha256: str
 
     def __str__(self) -> str:
-        return f"{self.scale}x by {self.name} ({self.sha256[:10]})"
+        return f"{self.scale:g}x by {self.name} ({self.sha256[:10]})"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -221,15 +221,19 @@ def _adapters(values: Any) -> tuple[UsedAdapter, ...]:
 def _upscalers(values: Any) -> tuple[UsedUpscaler, ...]:
     found = tuple(UsedUpscaler(**value) for value in values)
     for used in found:
-        if type(used.scale) is not int or not all(isinstance(text, str) for text in (used.name, used.sha256)):
-            raise ValueError("scale is a whole number, name and sha256 are texts")
+        if type(used.scale) not in (int, float) or not 0 < used.scale < math.inf:
+            raise ValueError("scale is a number above 0")
+        if not all(isinstance(text, str) for text in (used.name, used.sha256)):
+            raise ValueError("name and sha256 are texts")
     return found
 
 
 def _controls(values: Any) -> tuple[UsedControl, ...]:
     found = tuple(UsedControl(**value) for value in values)
     for used in found:
-        if not all(isinstance(text, str) for text in (used.kind, used.module, used.name, used.sha256, used.mode, used.resize)):
+        if not all(
+            isinstance(text, str) for text in (used.kind, used.module, used.name, used.sha256, used.mode, used.resize)
+        ):
             raise ValueError("all but weight, start and end are texts")
         if not all(type(n) in (int, float) and abs(n) < math.inf for n in (used.weight, used.start, used.end)):
             raise ValueError("weight, start and end are finite numbers")

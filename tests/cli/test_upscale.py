@@ -4,6 +4,7 @@ import json
 from functools import partial
 
 import pytest
+import torch
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
@@ -11,6 +12,7 @@ from daguerre.cli import main
 from daguerre.cli.main import app
 from daguerre.provenance import infotext, png
 from daguerre.provenance.record import pixel_sha256
+from tests.checkpoints.esrgan_files import rrdb_file
 from tests.provenance.records import record
 from tests.toy import toy, write_toy
 from tests.train import toys
@@ -121,6 +123,22 @@ def test_drawn_enlarged_and_drawn_again(run, tmp_path):
         assert made.size == (128, 128)
         assert pixel_sha256(made) == drawn["pixel_sha256"]
     assert "pixel-identical" in run("reproduce", drawn["path"], "--model", "toy.safetensors")
+
+
+def test_a_file_of_esrgan_and_any_scale(run, tmp_path):
+    torch.save({"params_ema": rrdb_file("real", blocks=1)}, tmp_path / "4x.pth")
+    drawn = json.loads(
+        run("generate", "a ball", "--model", write_toy(toy(), tmp_path / "t.safetensors"), *SMALL, "--json")
+    )
+    out = run("upscale", drawn["path"], "--model", "4x.pth", "--scale", 2.5, "--device", "cpu").strip()
+    with Image.open(tmp_path / out) as large:
+        assert large.size == (160, 160)
+    record, said = png.read(tmp_path / out)
+    assert [str(used)[:10] for used in record.upscalers] == ["2.5x by 4x"]
+    assert "Postprocess upscale by: 2.5, Postprocess upscaler: 4x" in said
+    again = ("--model", "t.safetensors", "--upscaler", "4x.pth")
+    assert "pixel-identical" in run("reproduce", out, *again)
+    assert "scale is 0.5" in run("upscale", drawn["path"], "--scale", 0.5, code=2)
 
 
 def test_from_pictures_to_an_upscaler(run, tmp_path):

@@ -10,7 +10,9 @@ from safetensors.torch import save_file
 from daguerre.files.checkpoint import CheckpointError
 from daguerre.generate.upscale import Upscaler, built_in, load_enlarger, load_upscaler, upscale
 from daguerre.models.enlarger import Enlarger, EnlargerConfig
+from daguerre.models.esrgan import RRDBConfig, RRDBNet
 from daguerre.request import RequestError
+from tests.checkpoints.esrgan_files import compact_file, compact_reference
 
 TOY = EnlargerConfig(width=8, blocks=1)
 
@@ -84,10 +86,66 @@ def test_a_palette_with_transparency_and_a_color_profile_are_kept():
     assert "icc_profile" not in upscale(image, 2, toy()).info
 
 
-@pytest.mark.parametrize("scale", [0, 3, 8, -2])
-def test_a_scale_that_does_not_divide_is_refused(scale):
-    with pytest.raises(RequestError, match="enlarges 4 times"):
+@pytest.mark.parametrize("scale", [0, 0.5, -2, 17, float("nan"), float("inf")])
+def test_a_scale_out_of_range_is_refused(scale):
+    with pytest.raises(RequestError, match="scale is"):
         upscale(Image.new("RGB", (8, 8)), scale, toy())
+
+
+def test_any_scale_is_what_the_network_makes_and_then_resized():
+    small, network = drawing(32), toy()
+    large = upscale(small, 4, network)
+    assert upscale(small, 2.5, network).tobytes() == large.resize((80, 80), Image.LANCZOS).tobytes()
+    twice = upscale(large, 4, network).resize((160, 160), Image.LANCZOS)
+    assert upscale(small, 5, network).tobytes() == twice.tobytes()
+    assert upscale(Image.new("RGB", (3, 5)), 1.5, network).size == (4, 8)
+
+
+class Shading(torch.nn.Module):
+    """A network that sees farther than any tile: it draws its whole input's mean, and no two tiles agree."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.ones(1))
+        self.config = RRDBConfig(blocks=100, doublings=0)
+
+    def forward(self, x):
+        return x * 0 + x.mean()
+
+
+def test_tiles_of_far_seeing_networks_pass_gradually_into_one_another():
+    ramp = np.arange(128)
+    gradient = np.repeat((ramp[None, :] + ramp[:, None] // 2)[..., None], 3, axis=2).astype(np.uint8)
+    made = np.asarray(upscale(Image.fromarray(gradient), 1, Shading(), 64), int)
+    assert np.ptp(made) > 30
+    across, down = np.abs(np.diff(made, axis=1)), np.abs(np.diff(made, axis=0))
+    assert 0 < max(across.max(), down.max()) <= 6  # without a passage: more than 20 at once
+
+
+@pytest.mark.parametrize("fold", [1, 2])
+def test_tiles_of_an_rrdbnet_give_what_one_piece_gives(fold):
+    torch.manual_seed(0)
+    network = RRDBNet(RRDBConfig(8, 1, 4, 2, fold)).eval().requires_grad_(requires_grad=False)
+    picture = drawing(72).crop((0, 0, 71, 66))
+    one, exact, feathered = (np.asarray(upscale(picture, 4 // fold, network, tile), int) for tile in (256, 100, 24))
+    assert one.shape == (66 * 4 // fold, 71 * 4 // fold, 3)
+    assert np.ptp(one) > 2
+    assert np.abs(one - exact).max() <= 1
+    assert np.abs(one - feathered).max() <= 1
+
+
+def test_files_of_esrgan_enlarge_pictures_with_transparency(tmp_path):
+    state = compact_file(scale=2)
+    torch.save({"params": state}, tmp_path / "2x.pth")
+    upscaler = load_upscaler(tmp_path / "2x.pth", "cpu")
+    assert upscaler.name == "2x"
+    assert str(upscaler.used(2.5)).startswith("2.5x by 2x")
+    small = drawing(32)
+    x = torch.from_numpy(np.array(small)).permute(2, 0, 1)[None].float() / 255
+    wanted = compact_reference(state, x)[0].clamp(0, 1).mul(255).round().byte().permute(1, 2, 0).numpy()
+    made = np.asarray(upscale(small, 2, upscaler.network), int)
+    assert np.abs(made - wanted).max() <= 1
+    assert upscale(drawing(32, "RGBA"), 2, upscaler.network).mode == "RGBA"
 
 
 def test_what_would_be_gigantic_is_refused_before_any_work():
@@ -129,8 +187,10 @@ def test_a_hostile_file_is_refused_by_name(tmp_path, settings, reason):
 
 
 def test_a_model_or_a_preview_decoder_is_no_upscaler(tmp_path):
-    with pytest.raises(CheckpointError, match="no upscaler or preview decoder of daguerre"):
+    with pytest.raises(CheckpointError, match=r"none of its \d+ tensors belongs to a known upscaler"):
         load_upscaler(built_in("tintype"))
+    with pytest.raises(CheckpointError, match="no upscaler or preview decoder of daguerre"):
+        load_enlarger(built_in("tintype"))
     with pytest.raises(CheckpointError, match="decodes latents"):
         load_upscaler(built_in("preview"))
 
