@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from daguerre.diffusion.schedule import SCHEDULES, scaled_linear
+from daguerre.diffusion.schedule import SCHEDULES, beta_quantile, polyexponential, scaled_linear
+from tests.parity.walks import k_diffusion
 
 diffusers = pytest.importorskip("diffusers")
 LEVELS = scaled_linear()
@@ -35,6 +36,7 @@ def test_zero_terminal_signal() -> None:
         ("turbo", {"timestep_spacing": "trailing"}),
         ("karras", {"use_karras_sigmas": True}),
         ("exponential", {"use_exponential_sigmas": True}),
+        ("beta", {"use_beta_sigmas": True}),
     ],
 )
 def test_schedules(schedule: str, spacing: dict, steps: int) -> None:
@@ -46,3 +48,30 @@ def test_schedules(schedule: str, spacing: dict, steps: int) -> None:
     whole = theirs.timesteps == theirs.timesteps.round()
     assert torch.allclose(sigmas[:-1][whole], theirs.sigmas[:-1][whole], rtol=4e-5)
     assert sigmas[-1] == theirs.sigmas[-1] == 0
+
+
+@pytest.mark.parametrize("rho", [0.7, 1.0, 3.0])
+def test_polyexponential(rho: float) -> None:
+    low, high = LEVELS.sigmas[[0, -1]].tolist()
+    assert torch.allclose(
+        polyexponential(LEVELS, 20, rho), k_diffusion().get_sigmas_polyexponential(20, low, high, rho), rtol=1e-5
+    )
+
+
+def test_align_your_steps() -> None:
+    """diffusers tells ten steps, the lowest level among them."""
+    from diffusers.schedulers import AysSchedules
+
+    for name, key in (
+        ("align_your_steps", "StableDiffusionSigmas"),
+        ("align_your_steps_xl", "StableDiffusionXLSigmas"),
+    ):
+        theirs = AysSchedules[key]
+        assert SCHEDULES[name](LEVELS, 11)[: len(theirs) - 1].tolist() == pytest.approx(theirs[:-1])
+
+
+@pytest.mark.parametrize("alpha", [0.3, 0.6, 2.0])
+def test_beta_quantiles(alpha: float) -> None:
+    stats = pytest.importorskip("scipy.stats")
+    shares = torch.linspace(0, 1, 101, dtype=torch.float64)
+    assert beta_quantile(shares, alpha).tolist() == pytest.approx(stats.beta.ppf(shares, alpha, alpha), abs=1e-10)
