@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..data.colors import COLORS, PAINTS, hidden_on, repaint
-from ..data.cutouts import CLEAR, Cutout, load_cutouts
+from ..data.cutouts import CLEAR, Cutout, load_cutouts, noun_of
 from ..data.phrases import with_article
 from ..data.pictures import Pictures, load_parquet
 from ..files.durable import durable_write
@@ -36,6 +36,7 @@ from .recipe_file import plain
 
 NETWORK = ConvVisionConfig()
 NONE = -1  # nothing is known
+LARGEST = 200.0  # scale of cosines
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +68,7 @@ class Seen:
     names: Tensor
     styles: Tensor  # of Words.styles
     colors: Tensor  # of Words.colors; 0: no single color
+    nouns: Tensor  # names without the color
 
 
 @dataclass(frozen=True)
@@ -83,16 +85,20 @@ class Words:
 
 
 class Tower(nn.Module):
-    """A vision tower and the scale of its cosines, which is learned too."""
+    """A vision tower and the scale of its cosines, which is learned too.
 
-    def __init__(self, vision: ConvVision, scale: float = 1 / 0.07):
+    It begins above CLIP's own 1 / 0.07: a text encoder that is done puts names near one another, and no picture could
+    tell thousands of them apart by a smaller one.
+    """
+
+    def __init__(self, vision: ConvVision, scale: float = 50.0):
         super().__init__()
         self.vision = vision
         self.log_scale = nn.Parameter(torch.tensor(scale).log())
 
     @property
     def scale(self) -> Tensor:
-        return self.log_scale.clamp(max=float(np.log(100))).exp()
+        return self.log_scale.clamp(max=float(np.log(LARGEST))).exp()
 
 
 class VisionRecipe:
@@ -107,16 +113,17 @@ class VisionRecipe:
         painted = round(count * self.plan.painted_share) if len(self.seen[1].names) else 0
         index = [torch.randint(len(s.names), (n,), generator=rng) for s, n in self._shares(count - painted, painted)]
         known = [torch.cat([getattr(s, k)[i] for s, i in zip(self.seen, index, strict=False)])[part.start : part.stop]
-                 for k in ("pixels", "names", "styles", "colors")]  # fmt: skip
+                 for k in ("pixels", "names", "styles", "colors", "nouns")]  # fmt: skip
         device = self.trained.log_scale.device
-        pixels, names, styles, colors = (k.to(device) for k in known)
+        pixels, names, styles, colors, nouns = (k.to(device) for k in known)
         x = varied(pixels.float().div_(127.5).sub_(1), generator(self.plan.seed, "variation", step, part.start))
+        x = x.to(memory_format=torch.channels_last)
         v, w = F.normalize(self.trained.vision(x).float(), dim=-1) * self.trained.scale, self.words
         losses = {
-            "name": F.cross_entropy(v @ w.plain.T, names, label_smoothing=0.05),
+            "name": F.cross_entropy(v @ w.plain.T, names),
             "style": F.cross_entropy(torch.einsum("bp,bsp->bs", v, w.styled[names]), styles, ignore_index=NONE),
             "color": F.cross_entropy(
-                torch.einsum("bp,bcp->bc", v, w.colored[names.clamp(max=w.subjects - 1)]), colors, ignore_index=NONE
+                torch.einsum("bp,bcp->bc", v, w.colored[nouns.clamp(0, w.subjects - 1)]), colors, ignore_index=NONE
             ),
         }
         known_ones = [loss for loss in losses.values() if loss.isfinite()]  # of no known style there is no mean
@@ -142,10 +149,11 @@ class VisionRecipe:
         named = seen.names.to(device)
         best = (v @ w.plain.T).topk(min(5, len(w.names))).indices == named[:, None]
         found = {"top 1": best[:, 0].float().mean().item(), "top 5": best.any(dim=1).float().mean().item()}
-        for kind, vectors, right in (("style", w.styled, seen.styles), ("color", w.colored, seen.colors)):
+        kinds = ("style", w.styled, seen.styles, named), ("color", w.colored, seen.colors, seen.nouns.to(device))
+        for kind, vectors, right, rows in kinds:
             known = (right > 0).to(device)
             if known.any():
-                told = torch.einsum("bp,bsp->bs", v[known], vectors[named[known], 1:]).argmax(dim=1) + 1
+                told = torch.einsum("bp,bsp->bs", v[known], vectors[rows[known], 1:]).argmax(dim=1) + 1
                 found[kind] = (told == right.to(device)[known]).float().mean().item()
         return found
 
@@ -193,7 +201,8 @@ def train(plan: Seeing, base: Path, stop: float, *, allow_changes: bool = False)
     cutouts = load_cutouts(plan.pictures, network.size) if plan.painted else []
     words = words_of(clip, [rows, *held.values()], [c.noun for c in cutouts])
     seen = seen_of(rows, words), painted(cutouts, words, plan)
-    recipe = VisionRecipe(tower.to(device), seen, {split: seen_of(p, words) for split, p in held.items()}, words, plan)
+    tower.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    recipe = VisionRecipe(tower, seen, {split: seen_of(p, words) for split, p in held.items()}, words, plan)
     identity = loop.deciding(plan.loop, plan.optimizer)
     identity |= {k: plain(getattr(plan, k)) for k in ("seed", "network", "painted", "painted_share")}
     identity |= {"text": clip.sha256(), "pictures": plan.pictures.stat().st_size}
@@ -221,14 +230,20 @@ def words_of(clip: CLIP, tables: Sequence[Pictures], nouns: Sequence[str]) -> Wo
 
 
 def seen_of(pictures: Pictures, words: Words) -> Seen:
-    """A table's pictures with their names and styles; their colors only where they have none."""
+    """A table's pictures with their names and styles, and with their colors where the names tell them."""
     names, styles = ({word: i for i, word in enumerate(column)} for column in (words.names, words.styles))
-    rows = pictures.rows
+    rows, colors, nouns = pictures.rows, list[int](), list[int]()
+    for row in rows:
+        color, noun = str(row["label"]).partition(" ")[0], noun_of(str(row["label"]))
+        told = noun != row["label"] and color in words.colors and names.get(noun, words.subjects) < words.subjects
+        colors.append(words.colors.index(color) if told else NONE)
+        nouns.append(names[noun] if told else NONE)
     return Seen(
         pictures.pixels,
         torch.tensor([names[str(row["label"])] for row in rows]),
         torch.tensor([styles[str(row["style_words"])] if row["style_words"] else NONE for row in rows]),
-        torch.full((len(rows),), NONE),
+        torch.tensor(colors),
+        torch.tensor(nouns),
     )
 
 
@@ -260,8 +275,9 @@ def painted(cutouts: Sequence[Cutout], words: Words, plan: Seeing) -> Seen:
         known.append((places[cutout.noun], words.styles.index(cutout.style), words.colors.index(color or "")))
     if not known:
         nothing = torch.zeros(0, dtype=torch.long)
-        return Seen(torch.zeros(0, 3, size, size, dtype=torch.uint8), nothing, nothing, nothing)
-    return Seen(torch.from_numpy(np.stack(pixels)), *torch.tensor(known).T)
+        return Seen(torch.zeros(0, 3, size, size, dtype=torch.uint8), nothing, nothing, nothing, nothing)
+    names, styles, colors = torch.tensor(known).T
+    return Seen(torch.from_numpy(np.stack(pixels)), names, styles, colors, names)
 
 
 def export(plan: Seeing, network: ConvVisionConfig, text: str, words: Words) -> Path:

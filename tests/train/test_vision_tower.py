@@ -98,3 +98,15 @@ def test_variations_are_a_function_of_their_generator():
     assert not torch.equal(one, other)
     white = vision_tower.varied(torch.ones(1, 3, 8, 8), torch.Generator().manual_seed(0))
     assert white.mean() == pytest.approx(1, abs=0.05)  # a white ground stays white
+
+
+def test_names_that_tell_a_color(plan):
+    from daguerre.data.pictures import load_parquet
+
+    rows = [toys.row("red", toys.STYLES[0]) | {"label": name} for name in ("ball", "red ball", "orange", "red hat")]
+    pictures = load_parquet(toys.write_parquet(plan.pictures, rows), "train", 32)
+    words = vision_tower.words_of(text_alone(built_in("tintype"), device="cpu"), [pictures], [])
+    seen = vision_tower.seen_of(pictures, words)
+    told = [words.colors[c] if c >= 0 else "" for c in seen.colors.tolist()]
+    assert told == ["", "red", "", ""]  # nothing is called a hat alone, and an orange is no color of anything
+    assert words.names[seen.nouns[1]] == "ball"
