@@ -14,6 +14,9 @@ Tiling = Literal["off", "x", "y", "both"]
 Fill = Literal["fill", "original", "latent noise", "latent nothing"]  # A1111's masked contents 0 to 3
 # Smallest and largest value of each number; the only place where limits are written down.
 LIMITS: dict[str, tuple[float, float]] = {
+    "enlarge": (1, 16),
+    "tile": (64, 4096),
+    "overlap": (0, 0.75),
     **dict.fromkeys(("guidance_rescale", "eta", "variation_strength", "strength"), (0, 1)),
     **dict.fromkeys(("seed", "variation_seed"), (RANDOM_SEED, MAX_SEED)),
     **dict.fromkeys(("width", "height"), (64, 4096)),
@@ -325,8 +328,8 @@ class TextToImage:
                 raise RequestError(f"{name} is {value!r}; it must be a number from {low:g} to {high:g}")
             if type(getattr(type(self), name)) is int and value != int(value):
                 raise RequestError(f"{name} is {value!r}; it must be a whole number")
-        for name in ("width", "height", "seed_width", "seed_height"):
-            if getattr(self, name) % 8:
+        for name in ("width", "height", "seed_width", "seed_height", "tile"):
+            if getattr(self, name, 0) % 8:
                 raise RequestError(f"{name} is {getattr(self, name)}; it must be a multiple of 8")
         for name in ("prompt", "negative_prompt", "sampler", "schedule"):
             if not isinstance(getattr(self, name), str) or len(getattr(self, name)) > MAX_PROMPT:
@@ -376,13 +379,23 @@ class Inpaint(ImageToImage):
 class Outpaint(ImageToImage):
     """Draws on beyond the edges of a given picture, in windows of the request's size; 0 = the model's own."""
 
-    strength: float = 1.0
     mask_blur: float = 4.0  # pixels: standard deviation of the soft edge, which lies in the given picture
-    fill: Fill = "fill"
+    fill: Fill = "fill"  # the picture mirrored
     left: int = 0  # pixels to add
     right: int = 0
     up: int = 0
     down: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class TiledUpscale(ImageToImage):
+    """Enlarges a picture, and draws it over in tiles of the size that the model knows: A1111's SD upscale."""
+
+    strength: float = 0.3
+    enlarge: float = 2.0  # times as large along each side, where width and height are 0
+    upscaler: str = "built-in"  # or Lanczos, Nearest, an upscaler's file
+    tile: int = 0  # pixels along each side; 0 = the model's own size
+    overlap: float = 0.25  # share of a tile's side that its neighbor draws, too
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -395,5 +408,5 @@ class Edit(ImageToImage):
 
 # Every kind of request, by the name that a record calls it.
 REQUESTS: Mapping[str, type[TextToImage]] = {
-    kind.__name__: kind for kind in (TextToImage, ImageToImage, Inpaint, Outpaint, Edit)
+    kind.__name__: kind for kind in (TextToImage, ImageToImage, Inpaint, Outpaint, TiledUpscale, Edit)
 }

@@ -10,16 +10,19 @@ from PIL import Image
 
 from ..provenance import png
 from ..provenance.record import Record, differences, pixel_sha256
+from .drawing import step_count
 from .exit import FAILED, UNUSABLE, Failure
 from .files import save_picture
 from .flags import ModelFlags
 from .language import KINDS_OF_FILES, PLACES
 from .models import folder
+from .redraw import recorded_task
 
 if TYPE_CHECKING:
     from ..adapters.adapted import AdapterFile
     from ..families.model import Model, Prediction
     from ..generate.drawing import Picture
+    from .drawing import Task
 
 Files = Annotated[tuple[Path, ...], Parameter(negative="")]
 KINDS: "dict[str, Prediction]" = {"epsilon": "epsilon", "v": "v", "flow": "flow"}
@@ -60,6 +63,8 @@ def reproduce(
     lora: Files = (),
     embedding: Files = (),
     upscaler: Path | None = None,
+    image: Path | None = None,
+    mask: Path | None = None,
     device: str | None = None,
     out: Path | None = None,
 ) -> None:
@@ -79,6 +84,10 @@ def reproduce(
         Where an embedding is now, for each that there was and that is not in your embeddings.
     upscaler
         Where the upscaler is now, if there was one that is not the built-in.
+    image
+        The picture that it was drawn from, if there was one; its hash decides whether it is the same.
+    mask
+        The mask, if there was one.
     device
         Where to draw; the kind of device that the record names by default.
     out
@@ -89,6 +98,7 @@ def reproduce(
     then = _record(picture, png.read(picture)[0])
     if then.vae and vae is None:
         raise Failure(f"{picture}: it was drawn with a separate VAE, {then.vae!r}; name that file with --vae", UNUSABLE)
+    task = recorded_task(picture, then, image, mask)
     files = _files(picture, then, (*lora, *embedding))
     flags = ModelFlags(
         model=model or then.model,
@@ -103,7 +113,7 @@ def reproduce(
     if loaded.sha256 != then.model_sha256:
         print(f"another model: sha256 {then.model_sha256[:10]} then, {loaded.sha256[:10]} now")
     with adapted(loaded, files) as (whole, used):
-        now = _enlarged(_draw(whole, then), then, upscaler)
+        now = _enlarged(_draw(whole, then, task), then, upscaler)
     now = replace(now, record=replace(now.record, adapters=used))
     if out:
         print(save_picture(now, out))
@@ -150,18 +160,18 @@ def _files(picture: Path, then: Record, given: tuple[Path, ...]) -> "list[Adapte
     return files
 
 
-def _draw(model: "Model", then: Record) -> "Picture":
+def _draw(model: "Model", then: Record, task: "Task") -> "Picture":
     from ..generate.drawing import Picture
-    from ..generate.text_to_image import text_to_image
     from ..runtime.device import exact
     from .progress import Progress
 
-    request = then.again()
-    with exact(then.threads), Progress(request.steps, 1, quiet=False) as progress:
-        for event in text_to_image(model, request):
+    request, done = then.again(), 0
+    with exact(then.threads), Progress(step_count(request), 1, quiet=False) as progress:
+        for event in task(model, request):
             if isinstance(event, Picture):
                 return event
-            progress.step(0, event.i)
+            progress.step(0, done)
+            done += 1
     raise AssertionError("unreachable: a request for one picture gives one")
 
 

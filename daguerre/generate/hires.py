@@ -103,8 +103,8 @@ def larger_latents(latents: Tensor, size: tuple[int, int], way: str) -> Tensor:
 
 
 def _larger(image: Image.Image, size: tuple[int, int], way: str, upscaler: Upscaler | None) -> Image.Image:
-    """A picture at another size by a filter, or by an upscaler as often as it takes and then a filter."""
+    """A picture at another size by a filter, or by an upscaler; what another shape leaves no room for is cut off."""
     if upscaler is not None:
-        while image.width < size[0] or image.height < size[1]:
-            image = upscale(image, upscaler.network.config.scale, upscaler.network)
+        scale = max(new / old for new, old in zip(size, image.size, strict=True))
+        image = upscale(image, max(1.0, scale), upscaler.network)
     return ImageOps.fit(image, size, FILTERS.get(way, Image.Resampling.LANCZOS))

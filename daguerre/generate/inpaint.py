@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..diffusion.denoiser import Cond, Denoiser, Step
+from ..diffusion.denoiser import Cond, Denoiser, Step, with_negative
 from ..families.model import Model
 from ..request import Fill, Inpaint
 from .canvas import is_inpainting, masked_canvas
@@ -34,6 +34,11 @@ class Kept:
 
     def __call__(self, x: Tensor, sigma: Tensor, cond: Cond) -> Tensor:
         return self._only_free(self.inner(x, sigma, cond), sigma)
+
+    def with_negative(self, x: Tensor, sigma: Tensor, cond: Cond) -> tuple[Tensor, Tensor]:
+        """As `denoiser.with_negative`, for CFG++: what is kept is guided nowhere."""
+        guided, negative = (self._only_free(estimate, sigma) for estimate in with_negative(self.inner, x, sigma, cond))
+        return guided, negative
 
     def _only_free(self, estimate: Tensor, sigma: Tensor) -> Tensor:
         levels = self.sigmas[:-1]
@@ -108,14 +113,14 @@ def framed(model: Model, request: Inpaint, picture: Image.Image, mask: Image.Ima
         if not (request.width and request.height):
             request = replace(request, width=request.width or defaults.width, height=request.height or defaults.height)
         return request, _cropped(request, picture, mask)
-    if request.width or request.height:
+    width, height = (max(SMALLEST, ceil(side / GRID) * GRID) for side in picture.size)
+    if (request.width or width, request.height or height) != (width, height):
         request = with_size_of(request, picture.size)
         size = request.width, request.height
         old, old_mask = (fitted(image, size, request.resize) for image in (picture, mask))
         old_mask = old_mask if request.differential else rounded(old_mask)
         return request, Part(old, old_mask, old, old_mask, lambda made: made)
     with_size_of(request, picture.size)  # refuses what is too large
-    width, height = (max(SMALLEST, ceil(side / GRID) * GRID) for side in picture.size)
     beyond = [(0, height - picture.height), (0, width - picture.width)]
     image = Image.fromarray(np.pad(np.asarray(picture), [*beyond, (0, 0)], "edge"))
     whole = Image.new("L", image.size)

@@ -85,3 +85,18 @@ def continued(pixels: Tensor, known: Tensor) -> Tensor:
     mean = F.avg_pool2d(pixels * known, 2, ceil_mode=True) / share.clamp_min(1e-6)
     ground = F.interpolate(continued(mean, share > 0), pixels.shape[-2:], mode="bilinear")
     return torch.where(known > 0, pixels, ground)
+
+
+def mirrored(pixels: Tensor, known: Tensor) -> Tensor:
+    """Pixels (1, 3, H, W) with what is beyond the box of the known ones (1, 1, H, W) as their mirror image.
+
+    What is not known inside of the box is `continued`.
+    """
+    rows, columns = (known[0, 0].any(dim=axis).nonzero().flatten().tolist() for axis in (1, 0))
+    if not rows:
+        return pixels
+    box = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
+    inner = continued(pixels[:, :, *box], known[:, :, *box])[0].numpy()
+    height, width = pixels.shape[-2:]
+    beyond = (0, 0), (rows[0], height - 1 - rows[-1]), (columns[0], width - 1 - columns[-1])
+    return torch.from_numpy(np.pad(inner, beyond, "symmetric"))[None]

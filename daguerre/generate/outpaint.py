@@ -13,10 +13,10 @@ from PIL import Image, ImageChops
 from ..diffusion.denoiser import Step
 from ..families.model import Model
 from ..request import MAX_SEED, Outpaint, RequestError
-from .drawing import Control, Drawing, Picture, prepared
-from .given import GRID, opaque, used
+from .drawing import Control, Drawing, Picture, prepared, to_image
+from .given import GRID, opaque, to_pixels, used
 from .inpaint import drawn_over
-from .masks import joined, softened, to_values
+from .masks import joined, mirrored, softened, to_values
 
 MAX_PIXELS = 64_000_000  # of the result
 
@@ -35,7 +35,8 @@ class Plan(NamedTuple):
 def outpaint(
     model: Model, request: Outpaint, image: Image.Image, controls: Sequence[Control] = ()
 ) -> Iterator[Step | Picture]:
-    """Yields the steps of every window, and pictures as `text_to_image` does.
+    """Yields the steps of every window, and pictures as `text_to_image` does. With the fill "fill", what is added
+    begins as the picture's mirror image.
 
     Pixels of the given picture farther than int(2.5 * mask_blur + 0.5) from what is added stay to the bit as they
     were; nearer ones are blended with what was drawn over them. Raises RequestError and NumericError.
@@ -55,7 +56,10 @@ def outpaint(
             for k, (x, y) in enumerate(plan.corners):
                 box = (x, y, x + plan.window[0], y + plan.window[1])
                 part, mask = canvas.crop(box), unknown.crop(box)
-                made = yield from drawn_over(_window(drawing, k), i, part, mask, request.fill)
+                begin, fill = part, request.fill
+                if fill == "fill":
+                    begin, fill = to_image(mirrored(to_pixels(part), to_values(mask) == 0)), "original"
+                made = yield from drawn_over(_window(drawing, k), i, begin, mask, fill)
                 asked = softened(to_values(ImageChops.darker(mask, lasting.crop(box))), request.mask_blur)
                 canvas.paste(joined(part, made, asked.maximum(softened(to_values(mask), 0))), box)
                 unknown.paste(0, box)
