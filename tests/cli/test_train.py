@@ -15,6 +15,7 @@ from daguerre.train import recipe_file
 from daguerre.train.config import Run
 from daguerre.train.enlarging import Enlarging
 from daguerre.train.tintype import TINTYPE, Plan
+from daguerre.train.vision_tower import Seeing
 from tests.toy import toy, write_toy
 from tests.train import toys
 from tests.train.line import state
@@ -306,7 +307,8 @@ def test_every_recipe_of_the_project_is_valid(recipe):
     if values["recipe"] == "scratch":
         assert _plan(values | {"pictures": "x.parquet"}, recipe, TrainingFlags()).unet.loop.steps > 0
     elif values["recipe"] in BESIDE:
-        plan = recipe_file.filled(Enlarging, values | {"pictures": "x.parquet"}, recipe)
+        kind = Seeing if values["recipe"] == "vision" else Enlarging
+        plan = recipe_file.filled(kind, values | {"pictures": "x.parquet"}, recipe)
         assert plan.loop.steps > plan.optimizer.warmup
     else:
         run = recipe_file.filled(Run, values, recipe)
