@@ -135,7 +135,9 @@ def load_towers(model: Path | str, vision: Path, *, device: str | None = None) -
     clip, (tower, told) = text_alone(model, device=device), load_tower(vision)
     if told["text"] != (own := clip.sha256()):
         reason = f"it was trained for another text encoder ({told['text'][:10]}) than that of {model} ({own[:10]})"
-        raise CheckpointError(vision, reason, remedy="Train it anew by recipes/tintype-vision.toml, or name a CLIP with --clip")
+        raise CheckpointError(
+            vision, reason, remedy="Train it anew by recipes/tintype-vision.toml, or name a CLIP with --clip"
+        )
     where = clip.text.token.weight.device
     lists = {name: list(map(str, phrases)) for name, phrases in told["lists"].items()}
     return replace(clip, vision=tower.to(where), size=tower.config.size, scale=told["scale"]), lists
