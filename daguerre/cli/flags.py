@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from ..request import RequestError, read_guide
+from ..request import Autoguidance, Guide, RequestError, read_guide
 from .models import BUILT_IN, find
 
 if TYPE_CHECKING:
@@ -117,8 +117,18 @@ class DrawingFlags:
         if self.variation_strength is None and self.variation_seed is not None:
             raise RequestError("--variation-seed does nothing without --variation-strength, from 0 to 1")
         if self.guide:
-            values["guides"] = tuple(read_guide(text) for text in self.guide)
+            values["guides"] = tuple(_pinned(read_guide(text)) for text in self.guide)
         return {name: value for name, value in values.items() if value is not None}
+
+
+def _pinned(guide: Guide) -> Guide:
+    """The guide; where it names another model, with that one's path and SHA-256."""
+    if not isinstance(guide, Autoguidance) or not guide.model or guide.sha256:
+        return guide
+    from ..files.reader import open_checkpoint
+
+    path = find(guide.model).path
+    return replace(guide, model=str(path.resolve()), sha256=open_checkpoint(path).sha256)
 
 
 @Parameter(name="*")

@@ -1,18 +1,21 @@
 """Every guide reaches the picture, is nothing at its neutral setting, and leaves nothing at the network."""
 
+import hashlib
 from dataclasses import replace
 
 import pytest
 import torch
 
 from daguerre import TextToImage, load_model, text_to_image
+from daguerre.cli.exit import Failure
+from daguerre.cli.flags import DrawingFlags
 from daguerre.diffusion.denoiser import Step
 from daguerre.generate.drawing import Picture, prepared
 from daguerre.generate.guides import Guides
 from daguerre.generate.perturbations import grid
 from daguerre.models.attention import Attention
 from daguerre.provenance.record import Record, RecordError
-from daguerre.request import GUIDES, CFGZero, PerturbedAttention, RequestError, read_guide
+from daguerre.request import GUIDES, Autoguidance, CFGZero, PerturbedAttention, RequestError, read_guide
 from tests.toy import toy, write_toy
 
 REQUEST = TextToImage(
@@ -260,3 +263,11 @@ def test_the_size_of_a_level_follows_from_its_places():
     assert grid(9 * 8, (9, 8)) == (9, 8)
     assert grid(5 * 4, (9, 8)) == (5, 4)
     assert grid(3 * 2, (9, 8)) == (3, 2)
+
+
+def test_the_weaker_model_is_pinned_on_the_command_line(tmp_path):
+    path = write_toy(toy("sd1"), tmp_path / "weaker.safetensors")
+    (guide,) = DrawingFlags(guide=(f"auto:scale=2,model={path}",)).given()["guides"]
+    assert guide == Autoguidance(scale=2.0, model=str(path), sha256=hashlib.sha256(path.read_bytes()).hexdigest())
+    with pytest.raises(Failure, match="no model 'weeker'"):
+        DrawingFlags(guide=("auto:model=weeker",)).given()
