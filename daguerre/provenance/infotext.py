@@ -97,6 +97,7 @@ def write(record: Record) -> str:
         "TI hashes": _hashes(record, "embedding", 12),
         "Emphasis": request.emphasis.capitalize() if request.emphasis != "original" else None,
         **_sampling(request, record.sampler),
+        **_refined(record),
         **_postprocessing(record.upscalers),
         "Version": f"daguerre {record.versions.get('daguerre', 'unknown')}",
     }
@@ -179,6 +180,12 @@ def add_upscaler(text: str | None, used: UsedUpscaler) -> str:
     """The infotext of a picture, None where it had none, that was then enlarged."""
     pairs = ", ".join(f"{key}: {_quote(str(value))}" for key, value in _postprocessing((used,)).items())
     return f"{text}, {pairs}" if text else pairs
+
+
+def _refined(record: Record) -> dict[str, Any]:
+    """The model that took over for the last steps."""
+    used = next((used for used in record.controls if used.kind == "refiner"), None)
+    return {"Refiner": f"{used.name} [{used.sha256[:10]}]", "Refiner switch at": _number(used.start)} if used else {}
 
 
 def _postprocessing(used: tuple[UsedUpscaler, ...]) -> dict[str, Any]:

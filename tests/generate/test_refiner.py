@@ -1,0 +1,59 @@
+from dataclasses import replace
+from functools import cache
+
+import pytest
+import torch
+
+from daguerre import text_to_image
+from daguerre.generate.drawing import Picture
+from daguerre.generate.refiner import HandOver, Refiner
+from daguerre.provenance import infotext
+from daguerre.request import RequestError
+from tests.generate.test_text_to_image import REQUEST, hashes
+from tests.toy import toy as built
+
+toy = cache(built)
+STEPS = replace(REQUEST, steps=4)
+
+
+def draw(switch_at, model="sdxl", refiner="sdxl-refiner", request=STEPS):
+    events = text_to_image(toy(model), request, controls=[Refiner(toy(refiner), switch_at)])
+    return next(event for event in events if isinstance(event, Picture))
+
+
+def test_the_refiner_takes_over_where_it_is_told_to():
+    made = [draw(share).record.pixel_sha256 for share in (0.0, 0.5, 0.75)]
+    plain = hashes(toy("sdxl"), STEPS)[0]
+    assert len({*made, plain}) == 4
+    assert draw(1.0).record.pixel_sha256 == plain
+    assert draw(0.5).record.pixel_sha256 == made[1]
+
+
+def test_from_the_first_step_on_all_is_the_refiners():
+    whole = hashes(toy("sd1", seed=1), STEPS)[0]
+    both = draw(0.0, "sd1", "sd1", STEPS)
+    assert both.record.pixel_sha256 == hashes(toy("sd1"), STEPS)[0] != whole  # the same model twice
+
+
+def test_calls_are_handed_over_below_the_level_and_counted():
+    handed = HandOver(lambda x, sigma, cond: x * 0, lambda x, sigma, cond: cond + x * 0, torch.ones(1), 2.0)
+    made = [handed(torch.zeros(1), torch.tensor(level), None).item() for level in (4.0, 2.1, 2.0, 0.5)]
+    assert made == [0, 0, 1, 1]
+    assert handed.calls == 4
+
+
+def test_the_record_and_the_infotext_tell_of_it():
+    record = draw(0.5).record
+    (used,) = record.controls
+    assert (used.kind, used.name, used.start) == ("refiner", "toy", 0.5)
+    assert ", Refiner: toy [], Refiner switch at: 0.5," in infotext.write(record)
+
+
+def test_a_refiner_in_other_latents_is_refused_by_both_names():
+    other = toy("sd1")
+    small = built("sd1", vae=built("sd1").vae)
+    small.vae.config = replace(small.vae.config, scale=0.5)
+    with pytest.raises(RequestError, match=r"scale of latents 0.18215 of toy, 0.5 of toy"):
+        next(text_to_image(other, STEPS, controls=[Refiner(small)]))
+    with pytest.raises(RequestError, match="switch_at is 2"):
+        next(text_to_image(other, STEPS, controls=[Refiner(other, 2)]))
