@@ -35,6 +35,7 @@ class WithWord(Tokenizer):
 
     def __init__(self, inner: Tokenizer, word: str, ids: range):
         self.inner, self.ids = inner, ids
+        self.whole = (*inner.whole, ids)
         spaced = r"\s+".join(re.escape(piece) for piece in word.split())
         start, end = (r"\b" if letter.isalnum() or letter == "_" else "" for letter in (word[0], word[-1]))
         self.pattern = re.compile(start + spaced + end, re.IGNORECASE)

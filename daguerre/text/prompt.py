@@ -5,8 +5,8 @@ r"""Prompt syntax: which words weigh more or less, in the grammar of A1111.
 
 Brackets nest and multiply. An unclosed one reaches to the end; one closed but never opened is plain text.
 
-AND, `<lora:name:1>`, `[from:to:when]` and `[a|b]` are not read here: each turns a prompt into several plain
-ones, so their place is a stage before `parse`. Until it exists they are plain text inside ordinary brackets.
+AND, `<lora:name:1>`, `[from:to:when]` and `[a|b]` are plain text here: segments.py and extra_networks.py turn a
+prompt with them into plain ones before.
 """
 
 import re

@@ -13,7 +13,8 @@ from daguerre import TextToImage
 from daguerre.adapters.change import AdapterError
 from daguerre.adapters.textual_inversion import TextualInversion, WithWord
 from daguerre.families.model import Model
-from daguerre.text.tokenizer import Tokenizer
+from daguerre.text.embed import tokenize
+from daguerre.text.tokenizer import END, Tokenizer
 from tests.adapters.made import KINDS, random_word
 from tests.toy import toy
 
@@ -159,3 +160,9 @@ def test_settings_that_make_no_sense(tmp_path: Path) -> None:
         pass
     save_file({"x": torch.ones(1, 32)}, path := tmp_path / "x.safetensors", {"daguerre": json.dumps({"word": 3})})
     assert TextualInversion.load(path, model).word == "x"
+
+
+def test_words_stand_together_in_a_chunk():
+    known = WithWord(WithWord(Tokenizer(), "ab", range(60_000, 60_002)), "cd", range(60_002, 60_005))
+    chunks = tokenize("cat " * 74 + "ab " + "cat " * 71 + "cd", known)
+    assert [chunk.ids.index(END) - 1 for chunk in chunks] == [74, 73, 3]

@@ -82,6 +82,34 @@ def test_a_comma_that_does_not_fit_opens_the_next_chunk_though_an_earlier_one_is
     assert chunked(f"{cats(70)}, {cats(4)}, dog") == [[CAT] * 70 + [COMMA] + [CAT] * 4, [COMMA, DOG]]
 
 
+class Trained(Tokenizer):
+    """Knows the word zwx as three tokens."""
+
+    ids = range(60_000, 60_003)
+    whole = (ids,)
+
+    def encode(self, text):
+        found = []
+        for word in text.split():
+            found += self.ids if word == "zwx" else super().encode(word)
+        return found
+
+
+@pytest.mark.parametrize(
+    ("before", "lengths"),
+    [(72, [75]), (73, [73, 3]), (74, [74, 3]), (75, [75, 3]), (147, [75, 75]), (148, [75, 73, 3])],
+)
+def test_a_word_of_several_tokens_is_not_cut(before, lengths):
+    chunks = tokenize(f"{cats(before)} zwx", Trained())
+    assert [chunk.ids.index(END) - 1 for chunk in chunks] == lengths
+    assert chunks[-1].ids[lengths[-1] - 2 : lengths[-1] + 1] == tuple(Trained.ids)
+
+
+def test_a_word_longer_than_a_chunk_is_cut():
+    chunks = tokenize("cat zwx", Trained(), context=4)
+    assert [chunk.ids.index(END) - 1 for chunk in chunks] == [1, 2, 1]
+
+
 def test_weights_move_with_their_tokens():
     first, second = tokenize(f"{cats(60)}, (" + "dog " * 20 + ":1.5)", TOKENIZER)
     assert first.weights == (1.0,) * 77

@@ -67,7 +67,7 @@ def runs(*pairs):
         ("(a)(b:1.1)", [("ab", 1.1)]),
         ("(a) b", [("a", 1.1), (" b", 1)]),
         ("()", [("", 1)]),
-        # the syntax that is still plain text
+        # what is read before is plain text
         ("[a:b:0.5]", [("a:b:0.5", 1 / 1.1)]),
         ("[a|b]", [("a|b", 1 / 1.1)]),
         ("a AND b:1.2", [("a AND b:1.2", 1)]),
