@@ -331,8 +331,9 @@ class TextToImage:
         for name in ("width", "height", "seed_width", "seed_height", "tile"):
             if getattr(self, name, 0) % 8:
                 raise RequestError(f"{name} is {getattr(self, name)}; it must be a multiple of 8")
-        for name in ("prompt", "negative_prompt", "sampler", "schedule"):
-            if not isinstance(getattr(self, name), str) or len(getattr(self, name)) > MAX_PROMPT:
+        for name in ("prompt", "negative_prompt", "sampler", "schedule", "upscaler"):
+            text = getattr(self, name, "")
+            if not isinstance(text, str) or len(text) > MAX_PROMPT:
                 raise RequestError(f"{name} must be a text of at most {MAX_PROMPT} characters")
         for name, choices in CHOICES.items():
             if hasattr(self, name) and getattr(self, name) not in choices:

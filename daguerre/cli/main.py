@@ -20,6 +20,7 @@ app.command("daguerre.cli.pictures:show", name="show", help="Print how a picture
 app.command("daguerre.cli.pictures:reproduce", name="reproduce", help="Draw a picture again, pixel for pixel.")
 app.command("daguerre.cli.upscale:upscale", name="upscale", help="Enlarge pictures.")
 app.command("daguerre.cli.interrogate:interrogate", name="interrogate", help="Print a prompt for a picture.")
+app.command("daguerre.cli.tiled_upscale:tiled_upscale", name="tiled-upscale", help="Enlarge, and draw detail into it.")
 app.command("daguerre.cli.grid:grid", name="grid", help="Draw a grid over any settings, with labels.")
 app.command("daguerre.cli.grid:matrix", name="matrix", help="Draw a prompt with and without each of its parts.")
 app.command("daguerre.cli.prompts:prompts", name="prompts", help="Draw a picture for each line of a file.")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from cyclopts import Parameter
 
-from ..request import Edit, ImageToImage, Inpaint, Outpaint, RequestError, TextToImage
+from ..request import Edit, ImageToImage, Inpaint, Outpaint, RequestError, TextToImage, TiledUpscale
 from .drawing import AS_USUAL, OutputFlags, Run, Switch, step_count
 from .exit import UNUSABLE, Failure
 from .flags import BUILT_IN_MODEL, PLAIN, STANDARD, AdapterFlags, DrawingFlags, ModelFlags
@@ -246,13 +246,14 @@ def task_of(request: ImageToImage, image: Path, mask: Path | None = None) -> "tu
 
     Raises Failure for pictures that do not fit the request, before there is a model.
     """
-    from ..generate import edit, given, image_to_image, inpaint, masks, outpaint
+    from ..generate import edit, given, image_to_image, inpaint, masks, outpaint, tiled_upscale
 
     picture, own = read_picture(image), (512, 512)
     draw: dict[type[ImageToImage], Any] = {
         ImageToImage: image_to_image.image_to_image,
         Inpaint: partial(inpaint.inpaint, mask=None if mask is None else read_picture(mask)),
         Outpaint: outpaint.outpaint,
+        TiledUpscale: tiled_upscale.tiled_upscale,
         Edit: edit.edit,
     }
     try:
@@ -263,6 +264,9 @@ def task_of(request: ImageToImage, image: Path, mask: Path | None = None) -> "tu
             used = (given.used("image", given.opaque(picture)),)
             if isinstance(request, Outpaint):
                 outpaint.planned(request, picture.size, own)
+            elif isinstance(request, TiledUpscale):
+                tiled_upscale.with_size(request, picture.size)
+                tiled_upscale.loaded(request.upscaler)
             else:
                 given.with_size_of(request, picture.size)
     except RequestError as error:

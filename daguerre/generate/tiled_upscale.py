@@ -1,0 +1,93 @@
+"""Tiled upscale: a picture enlarged and drawn over at a size that no model knows, in tiles of one that it knows.
+
+A1111's "SD upscale" draws tile after tile and joins the pictures; here all tiles are joined within each step.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from PIL import Image, ImageOps
+
+from ..diffusion.denoiser import Step
+from ..diffusion.tiles import Tiles
+from ..families.model import Model
+from ..provenance.record import UsedPicture
+from ..request import RequestError, TextToImage, TiledUpscale
+from .drawing import Control, Drawing, Picture
+from .given import GRID, opaque, used
+from .image_to_image import image_to_image
+from .upscale import Upscaler, load_upscaler, upscale
+
+FILTERS = {"Lanczos": Image.Resampling.LANCZOS, "Nearest": Image.Resampling.NEAREST}
+BUILT_IN = "built-in"
+
+
+@dataclass(frozen=True)
+class InTiles:
+    """A control under which the network sees tiles of so many pixels, and never the whole picture."""
+
+    tile: int
+    overlap: float  # share of a tile
+
+    @contextmanager
+    def attached(self, drawing: Drawing) -> Iterator[Drawing]:
+        size = max(1, self.tile // drawing.model.vae.config.factor)
+        network = Tiles(drawing.unguided.network, size, round(size * self.overlap))
+        yield replace(drawing, unguided=replace(drawing.unguided, network=network))
+
+
+def tiled_upscale(
+    model: Model, request: TiledUpscale, image: Image.Image, controls: Sequence[Control] = ()
+) -> Iterator[Step | Picture]:
+    """Yields steps and pictures as `image_to_image` does, of a picture of any size and mode, enlarged.
+
+    Strengths from 0.2 to 0.4 add detail; higher ones draw the prompt into every tile. Raises RequestError,
+    CheckpointError and NumericError.
+    """
+    given, tile = opaque(image), request.tile or model.defaults.width
+    request = with_size(request, given.size)
+    upscaler = loaded(request.upscaler)
+    seen = [used("image", given)] + ([UsedPicture(role="upscaler", sha256=upscaler.sha256)] if upscaler else [])
+    large = _enlarged(given, request, upscaler)
+    for event in image_to_image(_sized(model, tile), request, large, (*controls, InTiles(tile, request.overlap))):
+        if isinstance(event, Picture):
+            others = tuple(picture for picture in event.record.pictures if picture.role != "image")
+            event = replace(event, record=replace(event.record, pictures=(*seen, *others)))
+        yield event
+
+
+def with_size(request: TiledUpscale, size: tuple[int, int]) -> TiledUpscale:
+    """The request with the sides that it leaves open, by a picture's width and height. Raises RequestError."""
+    width, height = (max(64, round(side * request.enlarge / GRID) * GRID) for side in size)
+    return replace(request, width=request.width or width, height=request.height or height)
+
+
+def loaded(name: str) -> Upscaler | None:
+    """The upscaler of a file, or the built-in one; None for a filter. Raises RequestError and CheckpointError."""
+    if name not in (*FILTERS, BUILT_IN) and not Path(name).is_file():
+        raise RequestError(f"upscaler is {name!r}; give an upscaler's file, or one of {', '.join(FILTERS)}, {BUILT_IN}")
+    return None if name in FILTERS else load_upscaler(None if name == BUILT_IN else Path(name))
+
+
+def _enlarged(image: Image.Image, request: TiledUpscale, upscaler: Upscaler | None) -> Image.Image:
+    """The picture at the request's size, before it is drawn over."""
+    size = request.width, request.height
+    scale = max(new / old for new, old in zip(size, image.size, strict=True))
+    if upscaler and scale > 1:
+        image = upscale(image, scale, upscaler.network)
+    return ImageOps.fit(image, size, FILTERS.get(request.upscaler, Image.Resampling.LANCZOS))
+
+
+def _sized(model: Model, tile: int) -> Model:
+    """The model, told of the size of a tile where its family is told sizes: what the network sees is a tile."""
+    vector = model.family.vector
+    if vector is None:
+        return model
+    told = vector
+
+    def of_tile(pooled, asked: TextToImage, width: int, negative: bool):  # type: ignore[no-untyped-def]
+        return told(pooled, replace(asked, width=tile, height=tile), width, negative)
+
+    return replace(model, family=replace(model.family, vector=of_tile))
