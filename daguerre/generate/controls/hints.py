@@ -77,7 +77,7 @@ def line_art(image: Image.Image) -> Tensor:
     darker = (blurred(colors, 6.0) - colors).min(2).clip(0, 255)
     strong = darker[darker > 8]
     middle = float(np.median(strong)) if strong.size else 0.0
-    return _hint((darker / max(16.0, middle) * 127).clip(0, 255).round())
+    return _hint(np.floor((darker / max(16.0, middle) * 127).clip(0, 255)))
 
 
 def soft_edges(image: Image.Image) -> Tensor:
@@ -91,8 +91,8 @@ def soft_edges(image: Image.Image) -> Tensor:
 def scribble(image: Image.Image, threshold: int = 32) -> Tensor:
     """Thick lines, white on black: an extended difference of Gaussians (doi:10.1016/j.cag.2012.03.004), thresholded."""
     colors = np.asarray(image.convert("RGB"), np.float32)
-    difference = (blurred(colors, 5.0) - blurred(colors, 0.5)).min(2).clip(0, 255).astype(np.uint8)
-    return _hint(np.where(2 * difference.astype(np.int32) > threshold, 255, 0).astype(np.float32))
+    light = (255 - (blurred(colors, 5.0) - blurred(colors, 0.5)).min(2)).clip(0, 255).astype(np.uint8)
+    return _hint(np.where(2 * (255 - light.astype(np.int32)) > threshold, 255, 0).astype(np.float32))
 
 
 def depth(image: Image.Image) -> Tensor:

@@ -74,7 +74,7 @@ def steered(drawing: Drawing, steer: Steer, told: UsedControl, image: Image.Imag
             for c in drawing.conditions
         ),
         controls=(*drawing.controls, told),
-        pictures=(*drawing.pictures, *([used(f"control {len(drawing.controls)}", image)] if image else [])),
+        pictures=(*drawing.pictures, *([used(f"control {len(drawing.controls) + 1}", image)] if image else [])),
     )
 
 
