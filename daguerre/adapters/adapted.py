@@ -28,7 +28,7 @@ class AdapterFile:
     weight: float = 1.0  # of a LoRA or hypernetwork
     text_weight: float | None = None  # in the text encoders; None: `weight`
     word: str = ""  # of an embedding; "": as the file or its name says
-    name: str = ""  # by which prompts ask for anything else; "": the file's own
+    name: str = ""  # by which a prompt asks for anything else; "": none does, and a record has the file's
     ranks: int | None = None  # only the first so many of a LoRA; None: all
 
 
@@ -61,7 +61,7 @@ def adapted(model: Model, files: Sequence[AdapterFile]) -> Iterator[tuple[Model,
                     ranks=file.ranks,
                 )
             )
-        if names := tuple(adapter.name for adapter in used if adapter.kind != "embedding"):
+        if names := tuple(file.name for file in files if file.name):
             model = replace(model, attached=(*model.attached, *names))
         yield model, tuple(used)
 

@@ -51,6 +51,8 @@ class DrawingFlags:
         threshold, perp, tcfg, zero, skip. Such as pag:scale=3. May be given several times.
     emphasis
         How word weights are applied.
+    comments
+        A "#" and what follows it on its line are no part of a prompt; --no-comments makes them so.
     variation_seed
         The seed that pictures of one --seed vary towards; a random one by default.
     variation_strength
@@ -92,6 +94,7 @@ class DrawingFlags:
     guidance_interval: Annotated[tuple[float, float] | None, Parameter(negative="")] = None
     guide: Annotated[tuple[str, ...], Parameter(negative="")] = ()
     emphasis: Literal["original", "no norm", "ignore", "none"] | None = None
+    comments: bool | None = None
     variation_seed: int | None = None
     variation_strength: float | None = None
     seed_size: str | None = None

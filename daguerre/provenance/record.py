@@ -57,7 +57,7 @@ class UsedAdapter:
     """A file that was attached to the model."""
 
     kind: str  # "lora" or "embedding"
-    name: str  # the file's, or the word that an embedding adds
+    name: str  # by which the prompt asks for it, the file's, or the word that an embedding adds
     sha256: str
     weight: float = 1.0
     text_weight: float | None = None  # in the text encoders; None: `weight`

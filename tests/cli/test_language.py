@@ -4,8 +4,12 @@ import json
 
 import pytest
 
+from daguerre import TextToImage, text_to_image
+from daguerre.adapters.adapted import AdapterFile, adapted
 from daguerre.adapters.formats import save_lora
+from daguerre.adapters.named import networks_of
 from daguerre.provenance import png
+from daguerre.request import RequestError
 from tests.adapters.made import random_lora, random_word
 from tests.cli.test_lora import SMALL, draw, pixels, run  # noqa: F401  fixtures
 from tests.toy import toy, write_toy
@@ -118,3 +122,13 @@ def test_a_comment_stays_in_the_infotext_and_out_of_the_picture(draw):  # noqa: 
     noted = draw("a cat # mine")
     assert pixels(noted) == pixels(draw("a cat"))
     assert png.read(noted)[1].startswith("a cat # mine\n")
+    assert pixels(draw("a cat # mine", "--no-comments")) != pixels(noted)
+
+
+def test_a_file_of_that_name_that_no_prompt_asked_for_does_not_count(home):
+    file = AdapterFile(kind="lora", path=home / "loras" / "Sticker.safetensors")
+    request = TextToImage(prompt="a <lora:sticker:0.5>", width=64, height=64, steps=1)
+    with adapted(toy(), [file]) as (model, _), pytest.raises(RequestError, match="'sticker', which is not attached"):
+        list(text_to_image(model, request))
+    with adapted(toy(), networks_of(request, home / "loras", home)) as (model, _):
+        assert list(text_to_image(model, request))
