@@ -85,7 +85,7 @@ def fresh(
 
     With a delta, A1111's eta noise seed delta, all draws of the generators of seed + delta.
     """
-    streams = [stream(seed + delta, source) for seed in seeds]
+    streams = [stream(seed + int(delta), source) for seed in seeds]
 
     def draw(*levels: Tensor) -> Tensor:
         return torch.stack([draw_one(shape) for draw_one in streams]).to(device)

@@ -1,0 +1,95 @@
+"""The settings of samplers and schedules, from a request to its picture and back from its record."""
+
+from dataclasses import replace
+
+import pytest
+
+from daguerre import TextToImage, text_to_image
+from daguerre.generate.drawing import Picture
+from daguerre.provenance import infotext
+from daguerre.provenance.record import Record
+from daguerre.request import RequestError
+from tests.toy import toy
+
+REQUEST = TextToImage(prompt="a red apple", steps=4, width=64, height=64, seed=7)
+
+
+def drawn(request: TextToImage) -> Picture:
+    (picture,) = [event for event in text_to_image(toy(), request) if isinstance(event, Picture)]
+    return picture
+
+
+def pixels(**changes: object) -> str:
+    return drawn(replace(REQUEST, **changes)).record.pixel_sha256
+
+
+@pytest.mark.parametrize(
+    ("sampler", "change"),
+    [
+        ("Euler a", {"eta": 0.5}),
+        ("Euler a", {"s_noise": 1.1}),
+        ("Euler a", {"ensd": 31337}),
+        ("DDIM", {"eta": 1.0}),
+        ("DPM++ 2M SDE", {"eta": 0.0}),
+        ("Euler", {"s_churn": 10}),
+        ("Heun", {"s_churn": 10, "s_tmin": 0.1, "s_tmax": 5}),
+        ("DPM2", {"s_churn": 10, "s_noise": 1.01}),
+        ("DPM++ 2M", {"rho": 3.0}),
+        ("Euler", {"sigma_max": 10.0}),
+        ("Euler", {"sigma_min": 0.2}),
+        ("SA-Solver", {"eta": 0.4}),
+    ],
+)
+def test_settings_reach_the_picture(sampler: str, change: dict) -> None:
+    assert pixels(sampler=sampler, **change) != pixels(sampler=sampler)
+
+
+@pytest.mark.parametrize(
+    ("sampler", "change"),
+    [
+        ("Euler", {"eta": 1.0}),
+        ("DPM++ 2M", {"eta": 1.0, "s_churn": 10, "s_noise": 1.1, "ensd": 31337}),
+        ("Euler", {"s_churn": 10, "s_tmin": 100}),
+        ("Euler", {"rho": 3.0}),
+    ],
+)
+def test_settings_that_mean_nothing_change_nothing(sampler: str, change: dict) -> None:
+    """As clients send eta = 1 with every sampler."""
+    assert pixels(sampler=sampler, **change) == pixels(sampler=sampler)
+
+
+def test_cfgpp_draws_another_picture_and_knows_the_negative_prompt() -> None:
+    assert pixels(sampler="Euler CFG++") != pixels(sampler="Euler")
+    assert pixels(sampler="Euler CFG++", negative_prompt="two dogs") != pixels(sampler="Euler CFG++")
+    assert pixels(sampler="Euler CFG++", cfg_scale=1.0, negative_prompt="two dogs") != pixels(
+        sampler="Euler CFG++", cfg_scale=1.0
+    )
+
+
+def test_records_and_infotexts_tell_them() -> None:
+    request = replace(
+        REQUEST, sampler="Heun", schedule="KL Optimal", eta=0.5, s_churn=2.5, s_tmin=0.1, s_tmax=9.0, s_noise=1.01,
+        ensd=31337, rho=3.0, sigma_min=0.05, sigma_max=12.0,
+    )  # fmt: skip
+    record = drawn(request).record
+    assert Record.from_json(record.to_json()) == record
+    text = infotext.write(record)
+    assert "Schedule type: KL Optimal" in text
+    assert "Eta: 0.5, Sigma churn: 2.5, Sigma tmin: 0.1, Sigma tmax: 9, Sigma noise: 1.01, ENSD: 31337" in text
+    read = infotext.to_request(infotext.read(text))
+    assert replace(read, variation_seed=request.variation_seed) == replace(request, schedule="kl_optimal")
+    plain = infotext.write(drawn(REQUEST).record)
+    assert not any(word in plain for word in ("Eta", "Sigma", "ENSD", "rho", "sigma"))
+    assert "Eta DDIM: 1" in infotext.write(drawn(replace(REQUEST, sampler="DDIM", eta=1.0)).record)
+
+
+@pytest.mark.parametrize("field", ["eta", "s_churn", "s_tmin", "s_tmax", "s_noise", "ensd", "rho", "sigma_min"])
+@pytest.mark.parametrize("value", [-1, 1e10, float("nan"), "1", True])
+def test_impossible_settings_are_refused_by_name(field: str, value: object) -> None:
+    with pytest.raises(RequestError, match=f"{field} is"):
+        replace(REQUEST, **{field: value})
+
+
+def test_ends_of_a_schedule_in_the_wrong_order() -> None:
+    with pytest.raises(RequestError, match="the lowest noise level, 9, is not below the highest, 3"):
+        drawn(replace(REQUEST, sigma_min=9.0, sigma_max=3.0))
