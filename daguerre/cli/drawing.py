@@ -2,7 +2,8 @@
 
 import json
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -16,9 +17,9 @@ from .language import LanguageFlags
 if TYPE_CHECKING:
     from ..diffusion.denoiser import Step
     from ..families.model import Model
-    from ..generate.drawing import Picture
+    from ..generate.drawing import Control, Picture
 
-    Task = Callable[[Model, TextToImage], Iterator[Step | Picture]]
+    Task = Callable[..., Iterator[Step | Picture]]  # (model, request, controls=...)
 
 Switch = Annotated[bool, Parameter(negative="")]
 
@@ -105,6 +106,35 @@ class HiresFlags:
         return {"hires": Hires(**values)} if values else {}
 
 
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class RefinerFlags:
+    """A second model for the last steps.
+
+    Parameters
+    ----------
+    refiner
+        A model in the latents of the first one, such as SDXL's refiner.
+    switch_at
+        The share of the steps after which it takes over.
+    """
+
+    refiner: str | None = None
+    switch_at: float = 0.8
+
+    def controls(self, first: ModelFlags) -> "list[Control]":
+        """The refiner, on the first model's device, where there is one."""
+        if self.refiner is None:
+            return []
+        from ..generate.refiner import Refiner
+
+        flags = replace(first, model=self.refiner, vae=None, base=None, family=None, prediction=None)
+        return [Refiner(flags.load(), self.switch_at)]
+
+
+ALONE = RefinerFlags()
+
+
 @dataclass(frozen=True, kw_only=True)
 class Run:
     """By what a request is drawn, and what becomes of the pictures."""
@@ -113,6 +143,7 @@ class Run:
     adapters: AdapterFlags
     language: LanguageFlags
     output: OutputFlags
+    refiner: RefinerFlags = ALONE
 
     def draw(
         self,
@@ -136,6 +167,8 @@ class Run:
 
             settled(second_pass(asked, asked.hires))
         plain = self.with_model.load()
+        if controls := self.refiner.controls(self.with_model):
+            task = partial(task, controls=controls)
         request = settled(kind(**{**_defaults(plain, kind), **given}))
         as_file = output.out.suffix.lower() == ".png"
         folder, name = (output.out.parent if as_file else output.out), slug(request.prompt)

@@ -1,7 +1,7 @@
 """`daguerre generate`: a prompt to pictures."""
 
 from ..request import TextToImage
-from .drawing import AS_USUAL, ONE_PASS, HiresFlags, OutputFlags, Run
+from .drawing import ALONE, AS_USUAL, ONE_PASS, HiresFlags, OutputFlags, RefinerFlags, Run
 from .flags import BUILT_IN_MODEL, PLAIN, STANDARD, AdapterFlags, DrawingFlags, ModelFlags
 from .language import WORDS_ALONE, LanguageFlags
 
@@ -12,6 +12,7 @@ def generate(
     *,
     drawing: DrawingFlags = STANDARD,
     hires: HiresFlags = ONE_PASS,
+    refiner: RefinerFlags = ALONE,
     with_model: ModelFlags = BUILT_IN_MODEL,
     adapters: AdapterFlags = PLAIN,
     language: LanguageFlags = WORDS_ALONE,
@@ -27,5 +28,5 @@ def generate(
     """
     from ..generate.text_to_image import text_to_image
 
-    run = Run(with_model=with_model, adapters=adapters, language=language, output=output)
+    run = Run(with_model=with_model, adapters=adapters, language=language, output=output, refiner=refiner)
     run.draw(TextToImage, {"prompt": prompt, **drawing.given(), **hires.given()}, text_to_image)

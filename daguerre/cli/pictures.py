@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,7 +11,7 @@ from PIL import Image
 
 from ..provenance import png
 from ..provenance.record import Record, differences, pixel_sha256
-from .drawing import step_count
+from .drawing import RefinerFlags, step_count
 from .exit import FAILED, UNUSABLE, Failure
 from .files import save_picture
 from .flags import ModelFlags
@@ -65,6 +66,7 @@ def reproduce(
     upscaler: Path | None = None,
     image: Path | None = None,
     mask: Path | None = None,
+    refiner: str | None = None,
     device: str | None = None,
     out: Path | None = None,
 ) -> None:
@@ -88,6 +90,8 @@ def reproduce(
         The picture that it was drawn from, if there was one; its hash decides whether it is the same.
     mask
         The mask, if there was one.
+    refiner
+        Where the refiner is now, if there was one and it has moved.
     device
         Where to draw; the kind of device that the record names by default.
     out
@@ -112,6 +116,7 @@ def reproduce(
     loaded = flags.load()
     if loaded.sha256 != then.model_sha256:
         print(f"another model: sha256 {then.model_sha256[:10]} then, {loaded.sha256[:10]} now")
+    task = _refined(task, then, flags, refiner)
     with adapted(loaded, files) as (whole, used):
         now = _enlarged(_draw(whole, then, task), then, upscaler)
     now = replace(now, record=replace(now.record, adapters=used))
@@ -158,6 +163,15 @@ def _files(picture: Path, then: Record, given: tuple[Path, ...]) -> "list[Adapte
             )
         )
     return files
+
+
+def _refined(task: "Task", then: Record, flags: ModelFlags, refiner: str | None) -> "Task":
+    """The task with the refiner of the record, if there was one."""
+    for used in then.controls:
+        if used.kind == "refiner":
+            controls = RefinerFlags(refiner=refiner or used.name, switch_at=used.start).controls(flags)
+            return partial(task, controls=controls)
+    return task
 
 
 def _draw(model: "Model", then: Record, task: "Task") -> "Picture":

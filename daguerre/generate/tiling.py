@@ -15,11 +15,14 @@ from ..request import RequestError, TextToImage, Tiling
 def tiled(model: Model, request: TextToImage) -> Iterator[None]:
     """The model's U-Net and VAE with edges that meet in the directions of `request.tiling`, for so long.
 
-    Raises RequestError for sides that the networks cannot halve evenly: there the edges would not fit.
+    Raises RequestError for sides that the networks cannot halve evenly, where the edges would not fit, and for rows
+    that meet in low-memory mode, which decodes them in bands.
     """
     if request.tiling == "off":
         yield
         return
+    if model.low_memory and request.tiling != "x":
+        raise RequestError(f"tiling {request.tiling!r} needs the whole picture in memory; leave out --low-memory")
     step = model.vae.config.factor * 2 ** (len(model.unet.config.channels) - 1)
     for side, direction in (("width", "x"), ("height", "y")):
         if request.tiling in (direction, "both") and (pixels := getattr(request, side)) % step:

@@ -69,6 +69,14 @@ def test_a_second_pass_variations_and_tiles(run, model, tmp_path):  # noqa: F811
     assert "pixel-identical" in run("reproduce", path, "--model", model).stdout
 
 
+def test_a_refiner_and_its_proof(run, model, tmp_path):  # noqa: F811
+    path = made(run("generate", "a pear", "--size", "64x64", "--refiner", "toy", "--switch-at", 0.5, *FAST), tmp_path)
+    record, said = png.read(path)
+    assert "Refiner switch at: 0.5" in said
+    assert record.controls[0].sha256 == record.model_sha256
+    assert "pixel-identical" in run("reproduce", path, "--model", model, "--refiner", model).stdout
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

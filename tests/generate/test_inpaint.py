@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw
 from daguerre import Inpaint, inpaint
 from daguerre.generate.drawing import Picture
 from daguerre.generate.inpaint import Kept, around_mask
-from daguerre.generate.masks import continued, joined, reach, softened, to_values
+from daguerre.generate.masks import continued, joined, mirrored, reach, softened, to_values
 from daguerre.request import RequestError
 from tests.generate.test_upscale import drawing
 from tests.toy import toy as built
@@ -162,3 +162,19 @@ def test_what_is_not_known_continues_the_colors_around_it():
     assert torch.equal(made[..., :12], ramp[..., :12])
     assert (made - ramp).abs().max() < 0.4
     assert not continued(ramp, torch.zeros_like(known)).isnan().any()
+
+
+def test_what_is_beyond_is_the_mirror_image():
+    ramp = torch.linspace(-1, 1, 12).expand(1, 3, 8, 12)
+    known = torch.zeros(1, 1, 8, 12)
+    known[..., 2:6, 4:] = 1
+    made = mirrored(ramp, known)
+    assert torch.equal(made[..., 4:], ramp[..., 4:])
+    assert torch.equal(made[..., :4], ramp[..., 4:8].flip(-1))
+    assert torch.equal(mirrored(ramp, known * 0), ramp)
+
+
+def test_cfgpp_samplers_keep_what_is_kept():
+    apart = changed(replace(REQUEST, sampler="Euler CFG++", cfg_scale=0.8))
+    assert apart[24:40, 24:40].mean() > 0.9
+    assert not apart[:15].any()

@@ -67,6 +67,11 @@ def test_sides_that_cannot_be_halved_evenly_are_refused():
     assert np.asarray(draw(toy(), replace(REQUEST, width=72, tiling="y"))[0].image).shape == (64, 72, 3)
 
 
+def test_bands_of_rows_cannot_meet():
+    with pytest.raises(RequestError, match="leave out --low-memory"):
+        draw(built(low_memory=True), replace(REQUEST, tiling="y"))
+
+
 def test_an_unknown_direction_is_refused():
     with pytest.raises(RequestError, match="tiling is 'z'; choose one of off, x, y, both"):
         replace(REQUEST, tiling="z")
