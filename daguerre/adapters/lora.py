@@ -142,7 +142,7 @@ class LoRA(nn.Module):
                     f"{path!r}: this adapter is for {one.made_for}, the {model.family.name} model's weights are "
                     f"{shape}; it was made for another kind of model"
                 )
-            if one.bias_delta(torch.empty(shape[0], device="meta")) is not None and layers[path].bias is None:
+            if layers[path].bias is None and one.bias_delta(None) is not None:
                 raise AdapterError(
                     f"{path!r}: this adapter changes a bias; the {model.family.name} model has none there"
                 )

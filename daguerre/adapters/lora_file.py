@@ -198,10 +198,10 @@ def read_lora_file(path: Path) -> LoRAFile:
 
 
 def adapter_sha256(path: Path) -> str:
-    """The identity of a file, or of a peft folder's weights."""
-    if not path.is_dir():
-        return _open(path).sha256
-    files = tuple(sorted(file for _, file in _files(path)))
+    """The identity of a file of any kind, or of a peft folder's weights."""
+    files = tuple(sorted(file for _, file in _files(path))) if path.is_dir() else (path,)
+    if not path.exists():
+        raise AdapterError(f"{path}: there is no such file")
     return Checkpoint(path, {}, lambda _: torch.empty(0), files).sha256
 
 

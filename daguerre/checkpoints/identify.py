@@ -19,7 +19,8 @@ from .settings import COUNT, FOLDERS, Settings, complete, one_of, settings_of
 from .tables import KEYS, Config, infer, shapes, table
 
 OLD, NEW = "cond_stage_model.", "conditioner.embedders."
-TEXTS = f"{OLD}transformer.", f"{OLD}model.", f"{NEW}0.transformer.", f"{NEW}0.model.", f"{NEW}1.model."
+GGML = f"{OLD}1.transformer."  # stable-diffusion.cpp's second text encoder
+TEXTS = f"{OLD}transformer.", f"{OLD}model.", f"{NEW}0.transformer.", f"{NEW}0.model.", f"{NEW}1.model.", GGML
 PLACES = {  # a parameter that only this network has, and the prefixes, in the order of a pipeline's text encoders
     "unet": ("conv_out.weight", ("model.diffusion_model.", "diffusion_model.", "unet/", "")),
     "vae": ("decoder.mid.1.q.weight", ("first_stage_model.", "vae/", "")),
@@ -125,7 +126,12 @@ def _task(unet: UNetConfig) -> str:
 def _find(checkpoint: Checkpoint, weights: str) -> tuple[Part, ...]:
     found: dict[str, list[Part]] = {}
     for name, (probe, prefixes) in PLACES.items():
-        places = (Part(name, layout, prefix) for prefix in prefixes for layout in KEYS[name].RULES)
+        places = (
+            Part(name, layout, prefix)
+            for prefix in prefixes
+            for layout in KEYS[name].RULES
+            if (layout == "ggml") == (prefix == GGML)
+        )
         found[name] = [part for part in places if shapes(checkpoint, part).has(probe)]
     average = shapes(checkpoint, AVERAGE).has(PLACES["unet"][0])
     if weights == "ema" and not average:

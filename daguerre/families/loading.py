@@ -92,9 +92,14 @@ def _completed(own: _Source, lent: _Source) -> Identity:
     one, other = own.identity, lent.identity
     if own is lent:
         return one
-    if one.unet is None or other.unet is None or replace(one.unet, channels_in=other.unet.channels_in) != other.unet:
+    ours, theirs = one.unet, other.unet
+    if ours and theirs:  # what shapes do not show is the base's; an inpainting network may borrow from a plain one
+        unseen = {"heads": theirs.heads, "head_width": theirs.head_width, "groups": theirs.groups}
+        ours, theirs = replace(ours, **unseen), replace(theirs, channels_in=ours.channels_in)
+    if ours is None or ours != theirs:
         reason = f"its {one.family} network cannot borrow from the {other.family} model {lent.checkpoint.path}"
         raise CheckpointError(own.checkpoint.path, reason, remedy="Name a base of the same family")
+    one = replace(one, unet=ours)
     if one.text:
         return replace(one, vae=one.vae or other.vae)
     return replace(one, vae=one.vae or other.vae, text=other.text, unused_layers=other.unused_layers)
@@ -103,7 +108,7 @@ def _completed(own: _Source, lent: _Source) -> Identity:
 def _configs(source: _Source, vae_source: _Source) -> dict[str, Any]:
     """By part; raises CheckpointError where one is missing."""
     own, vae = source.identity, vae_source.identity.vae
-    if vae is None and vae_source is not source:
+    if vae is None and vae_source.checkpoint is not source.checkpoint:
         raise CheckpointError(vae_source.checkpoint.path, "there is no VAE in it", remedy="Name another VAE")
     if own.unet is None or vae is None or not own.text:
         found = {"U-Net": own.unet, "VAE": vae, "text encoder": own.text}

@@ -1,6 +1,7 @@
 """Words that A1111 hid in pictures, written here as it writes them."""
 
 import base64
+import hashlib
 import io
 import json
 import zlib
@@ -13,6 +14,8 @@ import torch
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+from daguerre import TextToImage
+from daguerre.adapters.adapted import AdapterFile, adapted
 from daguerre.adapters.change import AdapterError
 from daguerre.adapters.picture_embedding import _deciphered
 from daguerre.adapters.textual_inversion import TextualInversion
@@ -79,6 +82,15 @@ def test_words_in_pictures_are_read(form: str, tmp_path: Path) -> None:
     assert word.word == "my-style"
     assert torch.allclose(word.vectors["text"], VECTORS)
     assert TextualInversion.load(path, model, "other").word == "other"
+
+
+def test_a_picture_is_used_and_recorded_as_any_file(tmp_path: Path) -> None:
+    model, path = toy("sd1"), in_text(tmp_path / "word.png", said())
+    request = TextToImage(prompt="a my-style")
+    with adapted(model, [AdapterFile(kind="embedding", path=path)]) as (knowing, (used,)):
+        assert not torch.equal(knowing.encode(request)[0].tokens, model.encode(request)[0].tokens)
+    assert used.name == "my-style"
+    assert used.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def test_without_a_name_the_file_tells_the_word(tmp_path: Path) -> None:

@@ -55,6 +55,41 @@ def test_a_lone_unet_draws_with_a_base(prefix: str, tmp_path: Path) -> None:
     assert apart(mine[:1], outputs(lent)[:1]) > 0.2
 
 
+OPENCLIP = {  # stable-diffusion.cpp's table
+    "model.transformer.resblocks.": "transformer.text_model.encoder.layers.", "ln_1": "layer_norm1",
+    "ln_2": "layer_norm2", "mlp.c_fc": "mlp.fc1", "mlp.c_proj": "mlp.fc2", "attn.out_proj": "self_attn.out_proj",
+    "model.token_embedding": "transformer.text_model.embeddings.token_embedding",
+    "model.positional_embedding": "transformer.text_model.embeddings.position_embedding.weight",
+    "model.ln_final": "transformer.text_model.final_layer_norm",
+    "model.text_projection": "transformer.text_model.text_projection",
+}  # fmt: skip
+
+
+def test_a_whole_sdxl_of_stable_diffusion_cpp(tmp_path: Path) -> None:
+    whole, tensors = load_file(write_toy(toy("sdxl"), tmp_path / "a.safetensors")), dict[str, torch.Tensor]()
+    for key, value in whole.items():
+        name = key.replace("conditioner.embedders.0.", "cond_stage_model.")
+        name = name.replace("conditioner.embedders.1.", "cond_stage_model.1.")
+        if name.startswith("cond_stage_model.1."):
+            for theirs, new in OPENCLIP.items():
+                name = name.replace(theirs, new)
+        place, third, leaf = name.rpartition("attn.in_proj_")
+        if third:  # divided while it is read there
+            tensors |= {
+                f"{place}self_attn.{x}_proj.{leaf}": part for x, part in zip("qkv", value.chunk(3), strict=True)
+            }
+        else:
+            tensors[name] = value
+    made = {key: (tuple(v.shape), 0, v.contiguous().numpy().tobytes()) for key, v in tensors.items()}
+    (path := tmp_path / "whole.gguf").write_bytes(gguf(made))
+    model, exact = load_model(path, device="cpu", dtype="float32"), toy("sdxl")
+    assert model.family.name == "sdxl"
+    for part, network in exact.parts.items():
+        state = model.parts[part].state_dict()
+        for name, value in network.state_dict().items():
+            assert torch.equal(state[name], value), f"{part}.{name}"
+
+
 def test_a_base_of_another_family_is_refused(tmp_path: Path) -> None:
     whole = load_file(write_toy(toy(), tmp_path / "a.safetensors"))
     file = write(tmp_path / "lone.gguf", {key: v for key, v in whole.items() if key.startswith(UNET)})

@@ -1,4 +1,4 @@
-"""Where a text encoder's parameters are: Hugging Face (`hf_bare`: without its first word) and OpenCLIP."""
+"""Where a text encoder's parameters are: Hugging Face (`hf_bare`: without its first word), OpenCLIP, ggml."""
 
 from collections.abc import Iterator, Mapping
 from typing import Literal
@@ -31,7 +31,10 @@ OPENCLIP = {
 }
 # fmt: on
 BARE = {native: Rule(rule.path.removeprefix("text_model.")) for native, rule in HF.items()}
-RULES = {"hf": HF, "hf_bare": BARE, "openclip": OPENCLIP}
+# stable-diffusion.cpp gives OpenCLIP's parameters the names of Hugging Face, but leaves the last as it is.
+GGML = {name: rule for name, rule in HF.items() if name != "projection"}
+GGML["projection.weight"] = Rule("text_model.text_projection", "transpose")
+RULES = {"hf": HF, "hf_bare": BARE, "openclip": OPENCLIP, "ggml": GGML}
 
 
 def numbers(c: CLIPTextConfig) -> Iterator[Mapping[str, int]]:
@@ -45,7 +48,8 @@ def infer(shapes: Shapes) -> CLIPTextConfig:
     vocabulary, width = shapes.find("token.weight", 2)
     layers = shapes.count("layers.{k}.norm1.weight", lambda k: {"k": k})
     activation: Literal["gelu", "quick_gelu"] = "gelu" if openclip or width > 768 else "quick_gelu"
-    projection = shapes.find(name, 2)[1 if openclip else 0] if shapes.has(name) else 0
+    projected = 1 if shapes.part.layout in ("openclip", "ggml") else 0
+    projection = shapes.find(name, 2)[projected] if shapes.has(name) else 0
     context = shapes.find("position.weight", 2)[0]
     heads, end = max(1, width // 64), vocabulary - 1
     return CLIPTextConfig(width, layers, heads, activation, projection, vocabulary, context, end)
