@@ -56,6 +56,7 @@ def network(tag: str, kind: str, values: list[str]) -> ExtraNetwork:
 
 
 def weight_of(tag: str, text: str) -> float:
+    """A finite number. Raises RequestError, naming the tag."""
     try:
         weight = float(text)
     except ValueError:

@@ -77,6 +77,7 @@ def schedule(prompt: str, steps: int, *, after: int = 0) -> list[Entry]:
 
 
 def text_at(step: int, items: Item) -> str:
+    """What is said at a step, from 1."""
     said: list[str] = []
     todo = [items]
     while todo:
