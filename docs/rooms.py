@@ -10,7 +10,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "daguerre"
 # What has to stay small enough to be known by heart, and what a newcomer reads from a prompt to its picture.
-CORE = ("request.py", "diffusion", "models", "text", "checkpoints", "families")
+CORE = ("request", "diffusion", "models", "text", "checkpoints", "families")
 SPINE = (
     "cli/generate.py",
     "generate/text_to_image.py",
