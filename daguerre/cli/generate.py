@@ -4,6 +4,7 @@ from ..request import TextToImage
 from .drawing import ALONE, AS_USUAL, ONE_PASS, HiresFlags, OutputFlags, RefinerFlags, Run
 from .flags import BUILT_IN_MODEL, PLAIN, STANDARD, AdapterFlags, DrawingFlags, ModelFlags
 from .language import WORDS_ALONE, LanguageFlags
+from .steering import UNSTEERED, SteeringFlags
 
 
 def generate(
@@ -16,6 +17,7 @@ def generate(
     with_model: ModelFlags = BUILT_IN_MODEL,
     adapters: AdapterFlags = PLAIN,
     language: LanguageFlags = WORDS_ALONE,
+    steering: SteeringFlags = UNSTEERED,
     output: OutputFlags = AS_USUAL,
 ) -> None:
     """Draw pictures from a prompt.
@@ -29,4 +31,4 @@ def generate(
     from ..generate.text_to_image import text_to_image
 
     run = Run(with_model=with_model, adapters=adapters, language=language, output=output, refiner=refiner)
-    run.draw(TextToImage, {"prompt": prompt, **drawing.given(), **hires.given()}, text_to_image)
+    run.draw(TextToImage, {"prompt": prompt, **drawing.given(), **hires.given()}, steering.around(text_to_image))

@@ -18,6 +18,9 @@ NEGATIVE = "Negative prompt:"
 PAIR = re.compile(r'(\w[\w \-/]{1,80}):\s*("(?:\\.|[^\\"])+"|[^,]*)(?:,|$)')
 SIZE = re.compile(r"(\d{1,9})x(\d{1,9})")
 DEFAULTS = {"Clip skip": "1", "RNG": "GPU", "Schedule type": "Automatic"}  # what leaving a key out means
+UNITS = "ControlNet", "ControlLoRA", "T2I-Adapter", "IP-Adapter"  # that A1111's extension has, too
+MODE_LABELS = {"prompt": "My prompt is more important", "control": "ControlNet is more important"}
+RESIZE_LABELS = {"stretch": "Just Resize", "fill": "Resize and Fill"}
 SCHEDULE_LABELS = {  # the others are their names as titles
     "sgm_uniform": "SGM Uniform",
     "ddim_uniform": "DDIM",
@@ -98,6 +101,7 @@ def write(record: Record) -> str:
         "Emphasis": request.emphasis.capitalize() if request.emphasis != "original" else None,
         **_sampling(request, record.sampler),
         **_refined(record),
+        **_steered(record),
         **_postprocessing(record.upscalers),
         "Version": f"daguerre {record.versions.get('daguerre', 'unknown')}",
     }
@@ -186,6 +190,29 @@ def _refined(record: Record) -> dict[str, Any]:
     """The model that took over for the last steps."""
     used = next((used for used in record.controls if used.kind == "refiner"), None)
     return {"Refiner": f"{used.name} [{used.sha256[:10]}]", "Refiner switch at": _number(used.start)} if used else {}
+
+
+def _steered(record: Record) -> dict[str, Any]:
+    """Controls as the units of A1111's ControlNet, counted from 0; styles and regions in our own words."""
+    told: dict[str, Any] = {}
+    for used in record.controls:
+        if used.kind in UNITS:
+            unit = {
+                "Module": used.module,
+                "Model": f"{used.name} [{used.sha256[:8]}]",
+                "Weight": _number(used.weight),
+                "Resize Mode": RESIZE_LABELS.get(used.resize, "Crop and Resize"),
+                "Guidance Start": float(used.start),
+                "Guidance End": float(used.end),
+                "Pixel Perfect": True,
+                "Control Mode": MODE_LABELS.get(used.mode, used.mode.title()),
+            }
+            number = sum(key.startswith("ControlNet ") for key in told)
+            told[f"ControlNet {number}"] = ", ".join(f"{key}: {value}" for key, value in unit.items())
+        elif used.kind in ("style", "region"):
+            number = sum(key.startswith(used.kind.title()) for key in told) + 1
+            told[f"{used.kind.title()} {number}"] = f"{used.name}, Weight: {_number(used.weight)}, {used.mode}"
+    return told
 
 
 def _postprocessing(used: tuple[UsedUpscaler, ...]) -> dict[str, Any]:

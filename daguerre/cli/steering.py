@@ -1,0 +1,187 @@
+"""Flags for what steers a drawing from outside of its prompt: controls, pictures as prompts, styles, regions."""
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from cyclopts import Parameter
+
+from ..request import RequestError, TextToImage
+from .exit import UNUSABLE, Failure
+from .redraw import read_picture
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from ..diffusion.denoiser import Step
+    from ..families.model import Model
+    from ..generate.drawing import Control, Picture
+    from .drawing import Task
+
+NUMBERS = re.compile(r"(?P<named>.+?)(?::(?P<weight>[\d.]+))?(?::(?P<start>[\d.]+)-(?P<end>[\d.]+))?", re.DOTALL)
+PROMPT = "ip-adapter"  # the kind of control that takes a picture as a prompt
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class SteeringFlags:
+    """What steers a drawing beside its prompt; each but the switches may be given several times.
+
+    Parameters
+    ----------
+    control
+        KIND:MODEL:PICTURE, or KIND:MODEL:PICTURE:WEIGHT, or KIND:MODEL:PICTURE:WEIGHT:START-END in shares of the steps.
+        MODEL is a ControlNet, ControlLoRA or T2I-Adapter; KIND says how the picture becomes its hint: canny, lineart,
+        softedge, scribble, depth, tile, inpaint, invert, or none where it is a hint. With ip-adapter as KIND, MODEL is
+        an IP-Adapter and the picture a prompt.
+    control_mode
+        Who leads: both (balanced), the prompt, the control, or "guess" for pictures without a prompt.
+    image_encoder
+        The CLIP of an IP-Adapter, where it does not lie in image_encoder/ beside it.
+    style
+        PICTURE, PICTURE:WEIGHT or PICTURE:WEIGHT:START-END: draw in the style of a picture. Needs no file.
+    style_prompt
+        Draw in the style of what this prompt draws; with --style, what is on that picture.
+    style_seed
+        The seed of what --style-prompt draws.
+    style_features
+        0 to 1: how far the features of the style's picture are taken over, beside its attention.
+    style_inverted
+        Bring the style's picture to noise by DDIM inversion, in place of adding noise to it.
+    region
+        MASK:PROMPT: a part of the picture by a prompt of its own. MASK is a picture of the size that is drawn, white
+        where the prompt holds, or left, right, top or bottom.
+    region_base
+        0 to 1: how much the whole picture's prompt counts in regions.
+    """
+
+    control: Annotated[tuple[str, ...], Parameter(negative="")] = ()
+    control_mode: Literal["balanced", "prompt", "control", "guess"] = "balanced"
+    image_encoder: Path | None = None
+    style: str | None = None
+    style_prompt: str = ""
+    style_seed: int = 0
+    style_features: float = 0.0
+    style_inverted: Annotated[bool, Parameter(negative="")] = False
+    region: Annotated[tuple[str, ...], Parameter(negative="")] = ()
+    region_base: float = 0.0
+
+    def around(self, task: "Task") -> "Task":
+        """The task with all that is asked for. Raises before there is a model where a file is missing."""
+        asked = [_Asked.read(text) for text in self.control]
+        style, masks = self._style(), [_mask(text) for text in self.region]
+        if not (asked or style or masks):
+            return task
+
+        def steered(
+            model: "Model", request: TextToImage, controls: "Sequence[Control]" = (), **given: Any
+        ) -> "Iterator[Step | Picture]":
+            own = [*style, *(self._control(one, model) for one in asked), *self._regions(masks, request)]
+            return task(model, request, controls=(*own, *controls), **given)
+
+        return steered
+
+    def _control(self, asked: "_Asked", model: "Model") -> "Control":
+        from ..generate.controls.networks import NetworkControl, load_control
+        from ..generate.controls.picture_prompt import PicturePrompt, load_vision, vision_beside
+
+        loaded = load_control(asked.path, model)
+        if asked.kind != PROMPT:
+            mode = self.control_mode
+            return NetworkControl(loaded=loaded, module=asked.kind, mode=mode, **asked.how)
+        encoder = self.image_encoder or vision_beside(asked.path)
+        return PicturePrompt(loaded=loaded, vision=load_vision(encoder, model), **asked.how)
+
+    def _style(self) -> "list[Control]":
+        if self.style is None and not self.style_prompt:
+            return []
+        from ..generate.controls.style import Style
+
+        path, how = _numbers("--style", self.style) if self.style else ("", {})
+        return [
+            Style(
+                image=_picture(Path(path), "--style") if path else None,
+                prompt=self.style_prompt,
+                seed=self.style_seed,
+                way="inverted" if self.style_inverted else "noised",
+                features=self.style_features,
+                **how,
+            )
+        ]
+
+    def _regions(self, masks: "list[tuple[Image.Image | str, str]]", request: TextToImage) -> "list[Control]":
+        from ..generate.controls.regions import Region, Regions, half
+
+        size, regions = (request.width, request.height), []
+        for mask, prompt in masks:
+            regions.append(Region(mask=half(mask, size) if isinstance(mask, str) else mask, prompt=prompt))
+        return [Regions(regions=tuple(regions), base=self.region_base)] if regions else []
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """One --control."""
+
+    kind: str
+    path: Path
+    how: dict[str, Any]  # image, weight, span
+
+    @classmethod
+    def read(cls, text: str) -> "_Asked":
+        """Raises RequestError for what is written otherwise, or names no file, or an unknown kind."""
+        from ..generate.controls.hints import MODULES
+
+        kind, _, rest = text.partition(":")
+        if kind not in (*MODULES, PROMPT):
+            raise RequestError(
+                f"--control {text}: unknown kind {kind!r}; choose one of {', '.join((*MODULES, PROMPT))}"
+            )
+        named, how = _numbers("--control", rest)
+        cuts = [i for i, letter in enumerate(named) if letter == ":"]
+        if not cuts:
+            raise RequestError(f"--control {text}: write it as KIND:MODEL:PICTURE, KIND:MODEL:PICTURE:WEIGHT:START-END")
+        there = [i for i in cuts if Path(named[:i]).exists() and Path(named[i + 1 :]).exists()]
+        cut = (there or cuts)[0]
+        model, picture = Path(named[:cut]), Path(named[cut + 1 :])
+        if not model.exists():
+            raise Failure(f"--control {kind}: there is no model {model}", UNUSABLE)
+        return cls(kind, model, {"image": _picture(picture, f"--control {kind}"), **how})
+
+
+def _numbers(flag: str, text: str) -> tuple[str, dict[str, Any]]:
+    """What comes before :WEIGHT:START-END, and weight and span as far as they are given."""
+    from ..generate.controls.steering import Span
+
+    found = None if Path(text).exists() else NUMBERS.fullmatch(text)
+    if found is None:
+        return text, {}
+    how: dict[str, Any] = {}
+    try:
+        if found["weight"]:
+            how["weight"] = float(found["weight"])
+        if found["start"]:
+            how["span"] = Span(float(found["start"]), float(found["end"]))
+    except ValueError as error:
+        raise RequestError(f"{flag} {text}: {error}") from None
+    return found["named"], how
+
+
+def _mask(text: str) -> "tuple[Image.Image | str, str]":
+    """A region's mask, opened or by name, and its prompt."""
+    from ..generate.controls.regions import HALVES
+
+    mask, colon, prompt = text.partition(":")
+    if not colon:
+        raise RequestError(f"--region {text}: write it as MASK:PROMPT, such as left:a red apple")
+    return (mask if mask in HALVES else _picture(Path(mask), "--region")), prompt
+
+
+def _picture(path: Path, flag: str) -> "Image.Image":
+    if not path.is_file():
+        raise Failure(f"{flag}: there is no picture {path}", UNUSABLE)
+    return read_picture(path)
+
+
+UNSTEERED = SteeringFlags()

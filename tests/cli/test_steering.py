@@ -1,0 +1,95 @@
+"""Controls, styles and regions as flags: what they ask for, what a record tells, what is refused at once."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from daguerre.cli.drawing import OutputFlags
+from daguerre.cli.exit import Failure
+from daguerre.cli.flags import DrawingFlags, ModelFlags
+from daguerre.cli.generate import generate
+from daguerre.cli.steering import SteeringFlags
+from daguerre.provenance import png
+from daguerre.provenance.infotext import read
+from daguerre.request import RequestError
+from tests.generate.control_files import controlnet
+from tests.toy import toy, write_toy
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    model = toy("sd1")
+    write_toy(model, tmp_path / "toy.safetensors")
+    controlnet(tmp_path / "net.safetensors", model.unet.config)
+    Image.linear_gradient("L").resize((64, 64)).convert("RGB").save(tmp_path / "given.png")
+    Image.new("L", (32, 64), 255).save(tmp_path / "narrow.png")
+    return tmp_path
+
+
+def record_of(folder: Path, steering: SteeringFlags):
+    drawing = DrawingFlags(steps=2, size="64x64", seed=5)
+    with_model = ModelFlags(model=str(folder / "toy.safetensors"), device="cpu", dtype="float32")
+    path = folder / f"made-{len(steering.region)}.png"
+    out = OutputFlags(out=path)
+    generate("a cat", drawing=drawing, with_model=with_model, steering=steering, output=out)
+    return png.read(path)
+
+
+def test_flags_ask_for_controls_styles_and_regions(folder):
+    plain, _ = record_of(folder, SteeringFlags())
+    given = folder / "given.png"
+    steering = SteeringFlags(
+        control=(f"canny:{folder / 'net.safetensors'}:{given}:0.8:0-0.5",),
+        control_mode="prompt",
+        style=f"{given}:0.5",
+        region=("left:a red apple", "right:a car"),
+        region_base=0.1,
+    )
+    record, text = record_of(folder, steering)
+    assert record.pixel_sha256 != plain.pixel_sha256
+    told = [(used.kind, used.name, used.weight) for used in record.controls]
+    assert told == [
+        ("style", "", 0.5),
+        ("ControlNet", "net", 0.8),
+        ("region", "a red apple", 1),
+        ("region", "a car", 1),
+    ]
+    control = record.controls[1]
+    assert (control.module, control.mode, control.start, control.end) == ("canny", "prompt", 0, 0.5)
+    assert [used.role for used in record.pictures] == [f"control {i}" for i in (1, 2, 3, 4)]
+    unit = read(text)["ControlNet 0"]
+    assert unit.startswith("Module: canny, Model: net [")
+    assert "Weight: 0.8, Resize Mode: Crop and Resize, Guidance Start: 0.0, Guidance End: 0.5" in unit
+    assert unit.endswith("Control Mode: My prompt is more important")
+    assert read(text)["Region 2"] == "a car, Weight: 1, base 0.1"
+
+
+@pytest.mark.parametrize(
+    ("flags", "error", "words"),
+    [
+        ({"control": ("cany:a:b",)}, RequestError, "unknown kind 'cany'"),
+        ({"control": ("canny:a",)}, RequestError, "KIND:MODEL:PICTURE"),
+        ({"control": ("canny:nothing:{given}",)}, Failure, "no model nothing"),
+        ({"control": ("canny:{net}:nothing.png",)}, Failure, "no picture nothing.png"),
+        ({"control": ("canny:{net}:{given}:1:0.5-0.2",)}, RequestError, "start < end"),
+        ({"style": "nothing.png:0.5"}, Failure, "no picture nothing.png"),
+        ({"region": ("a red apple",)}, RequestError, "MASK:PROMPT"),
+    ],
+)
+def test_what_cannot_be_read_is_refused_before_there_is_a_model(flags, error, words, folder):
+    places = {"net": folder / "net.safetensors", "given": folder / "given.png"}
+    asked = {
+        k: v.format_map(places) if isinstance(v, str) else tuple(t.format_map(places) for t in v)
+        for k, v in flags.items()
+    }
+    with pytest.raises(error, match=words):
+        SteeringFlags(**asked).around(lambda model, request: iter(()))
+
+
+def test_a_mask_of_another_size_is_refused_naming_both(folder):
+    steering = SteeringFlags(region=(f"{folder / 'narrow.png'}:a cat",))
+    with pytest.raises(RequestError, match="32 x 64 pixels and the picture 64 x 64"):
+        record_of(folder, steering)
+    assert replace(steering, region=()).around(record_of) is record_of
