@@ -3,6 +3,7 @@
 import json
 
 import pytest
+import torch
 
 from daguerre import TextToImage, text_to_image
 from daguerre.adapters.adapted import AdapterFile, adapted
@@ -11,6 +12,7 @@ from daguerre.adapters.named import networks_of
 from daguerre.provenance import png
 from daguerre.request import RequestError
 from tests.adapters.made import random_lora, random_word
+from tests.adapters.test_hypernetwork import trained
 from tests.cli.test_lora import SMALL, draw, pixels, run  # noqa: F401  fixtures
 from tests.toy import toy, write_toy
 
@@ -20,12 +22,13 @@ def home(tmp_path_factory):
     """A folder of models with LoRAs, embeddings, wildcards and styles beside them."""
     folder, model = tmp_path_factory.mktemp("home"), toy()
     write_toy(model, folder / "toy.safetensors")
-    for place in ("loras/more", "loras/old", "embeddings", "wildcards"):
+    for place in ("loras/more", "loras/old", "embeddings", "hypernetworks", "wildcards"):
         (folder / place).mkdir(parents=True)
     for seed, name in enumerate(("loras/Sticker", "loras/more/ink", "loras/old/twice", "loras/more/twice")):
         save_lora(folder / f"{name}.safetensors", random_lora(model, seed), model, "kohya", {"title": name})
     random_word(model, "zwx").save(folder / "embeddings" / "zwx.safetensors")
     random_word(toy("sdxl"), "other").save(folder / "embeddings" / "other.safetensors")
+    torch.save(trained(), folder / "hypernetworks" / "mine.pt")
     (folder / "wildcards" / "fruit.txt").write_text("apple\npear\ncherry\nplum\n")
     (folder / "styles.csv").write_text(
         "name,prompt,negative_prompt\noil,oil painting,photo\nframe,a framed {prompt},\n"
@@ -91,6 +94,13 @@ def test_an_embedding_is_a_word_by_itself(draw, home, caplog):  # noqa: F811
     assert not png.read(draw("a cat"))[0].adapters
     assert not png.read(draw("the other cat"))[0].adapters
     assert "other.safetensors" in caplog.text
+
+
+def test_a_hypernetwork_is_named_by_a_tag(draw, run):  # noqa: F811
+    named = draw("a cat <hypernet:mine:0.5>")
+    assert len({pixels(path) for path in (named, draw("a cat <hypernet:mine>"), draw("a cat"))}) == 3
+    assert [(used.kind, used.weight) for used in png.read(named)[0].adapters] == [("hypernetwork", 0.5)]
+    assert "pixel-identical" in run("reproduce", named).stdout
 
 
 def test_styles_are_put_on(draw):  # noqa: F811
