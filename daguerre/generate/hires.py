@@ -73,17 +73,10 @@ def drawn_twice(
         with prepared(model, replace(first, hires=None), controls) as drawing:
             latents = yield from drawing.steps(i, drawing.start(i))
             calls = drawing.spec.calls * first.steps
-            if hires.upscaler not in LATENT:
-                image = _larger(to_image(model.decode(latents)), (over.width, over.height), hires.upscaler, upscaler)
+            latents = enlarged(model, latents, over, hires.upscaler, upscaler)
         with prepared(model, over, controls, after=calls) as drawing:
-            size = drawing.shape[1:]
-            start = (
-                larger_latents(latents, size, hires.upscaler)
-                if hires.upscaler in LATENT
-                else encoded(model, to_pixels(image))
-            )
-            x = yield from drawing.steps(i, drawing.start(i, start))
-            drawing = replace(drawing, asked=asked, pictures=(*given, *drawing.pictures))
+            x = yield from drawing.steps(i, drawing.start(i, latents))
+            drawing = replace(drawing, asked=asked, request=first, pictures=(*given, *drawing.pictures))
             yield drawing.picture(i, to_image(model.decode(x)), begun)
 
 
@@ -102,9 +95,13 @@ def larger_latents(latents: Tensor, size: tuple[int, int], way: str) -> Tensor:
     return large[:, :, top : top + size[0], left : left + size[1]]
 
 
-def _larger(image: Image.Image, size: tuple[int, int], way: str, upscaler: Upscaler | None) -> Image.Image:
-    """A picture at another size by a filter, or by an upscaler; what another shape leaves no room for is cut off."""
+def enlarged(model: Model, latents: Tensor, over: ImageToImage, way: str, upscaler: Upscaler | None) -> Tensor:
+    """Latents at the second pass's size, as such or by way of the picture; another shape is cut off evenly."""
+    if way in LATENT:
+        factor = model.vae.config.factor
+        return larger_latents(latents, (over.height // factor, over.width // factor), way)
+    image, size = to_image(model.decode(latents)), (over.width, over.height)
     if upscaler is not None:
         scale = max(new / old for new, old in zip(size, image.size, strict=True))
         image = upscale(image, max(1.0, scale), upscaler.network)
-    return ImageOps.fit(image, size, FILTERS.get(way, Image.Resampling.LANCZOS))
+    return encoded(model, to_pixels(ImageOps.fit(image, size, FILTERS.get(way, Image.Resampling.LANCZOS))))

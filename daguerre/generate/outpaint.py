@@ -56,6 +56,8 @@ def outpaint(
             for k, (x, y) in enumerate(plan.corners):
                 box = (x, y, x + plan.window[0], y + plan.window[1])
                 part, mask = canvas.crop(box), unknown.crop(box)
+                if not mask.getbbox():
+                    continue
                 begin, fill = part, request.fill
                 if fill == "fill":
                     begin, fill = to_image(mirrored(to_pixels(part), to_values(mask) == 0)), "original"

@@ -29,9 +29,12 @@ def test_both_passes_are_walked_and_the_picture_is_large():
 
 
 def test_the_picture_is_drawn_again_from_its_record():
-    first, second = draw(toy(), replace(HIGH, count=2))
+    hires = replace(HIGH.hires, sampler="Heun", upscaler="built-in")
+    first, second = draw(toy(), replace(HIGH, hires=hires, count=2))
+    assert second.record.sampler == "Euler a"  # the first pass's
+    assert [used.role for used in second.record.pictures] == ["hires upscaler"]
     record = Record.from_json(second.record.to_json())
-    assert record.request == replace(HIGH, count=2)
+    assert record.request == replace(HIGH, hires=hires, count=2)
     assert hashes(toy(), record.again()) == [second.record.pixel_sha256]
     assert first.record.pixel_sha256 != second.record.pixel_sha256
 
