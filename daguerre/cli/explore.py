@@ -1,7 +1,7 @@
 """What the commands that draw many pictures share: setups to models, progress, and words about both."""
 
 import sys
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,12 +10,15 @@ from ..request import RequestError, TextToImage
 from .exit import Failure
 from .files import slug
 from .flags import ModelFlags
+from .language import WORDS_ALONE, LanguageFlags
 from .models import find
 from .progress import Progress
 
 if TYPE_CHECKING:
+    from ..diffusion.denoiser import Step
     from ..families.model import Model
-    from ..generate.explore.cells import Done, Task
+    from ..generate.drawing import Picture
+    from ..generate.explore.cells import Done
     from ..generate.explore.job import Job, Setup
 
 
@@ -67,18 +70,34 @@ def said_of(jobs: "Collection[Job]") -> str:
     return f"{len(jobs):,} pictures, {models} {'model' if models == 1 else 'models'}, {steps:,} steps"
 
 
+def spoken(jobs: "Iterable[Job]", language: LanguageFlags) -> "tuple[Job, ...]":
+    """The jobs with their styles and choices made; raises an error for what their prompts name and is not there."""
+    made = tuple(replace(job, request=language.requests(job.request)[0]) for job in jobs)
+    for request in {job.request.prompt: job.request for job in made}.values():
+        language.networks(request)
+    return made
+
+
 def draw_all(
     jobs: "Sequence[Job]",
     flags: ModelFlags,
     folder: Path,
     titles: Sequence[str],
     *,
-    task: "Task | None" = None,
+    language: LanguageFlags = WORDS_ALONE,
     quiet: bool = False,
 ) -> "Iterator[Done]":
-    """Draws into a folder what is not there yet; tells of it on standard error, and of each file to the caller."""
+    """Draws into a folder what is not there yet; tells of it on standard error, and of each file to the caller.
+
+    The jobs are as `spoken` makes them; `language` says where their LoRAs and embeddings are.
+    """
     from ..generate.explore.cells import Begun, Done, draw_cells, there_already
     from ..generate.text_to_image import text_to_image
+
+    named = replace(language, style=(), styles=None)
+
+    def task(model: "Model", request: TextToImage) -> "Iterator[Step | Picture]":
+        return named.drawn(model, request, (), text_to_image)
 
     left = set(jobs) - there_already(folder, jobs).keys()
     if not quiet:
@@ -87,7 +106,7 @@ def draw_all(
     steps, begun = 0, 0
     with Progress(sum(job.request.steps for job in left), 1, quiet=quiet) as progress:
         bar = progress.bar
-        for event in draw_cells(jobs, loader(flags), folder, names=names, task=task or text_to_image):
+        for event in draw_cells(jobs, loader(flags), folder, names=names, task=task):
             if isinstance(event, Begun):
                 begun += 1
                 bar.update(progress.task, description=f"{begun} of {len(left)}: {titles[event.index]}"[:60])

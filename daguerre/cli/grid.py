@@ -2,8 +2,9 @@
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -14,9 +15,11 @@ from ..provenance import infotext, png
 from ..request import RANDOM_SEED, RequestError, TextToImage
 from .files import save_bytes, slug
 from .flags import BUILT_IN_MODEL, PLAIN, STANDARD, AdapterFlags, DrawingFlags, ModelFlags
+from .language import WORDS_ALONE, LanguageFlags
 
 if TYPE_CHECKING:
     from ..adapters.adapted import AdapterFile
+    from ..generate.explore.cells import Done
     from ..generate.explore.job import Job
     from ..generate.explore.plan import Plan
     from ..generate.explore.sheet import Look
@@ -34,6 +37,7 @@ def grid(
     drawing: DrawingFlags = STANDARD,
     with_model: ModelFlags = BUILT_IN_MODEL,
     adapters: AdapterFlags = PLAIN,
+    language: LanguageFlags = WORDS_ALONE,
     out: Path | None = None,
     resume: Switch = False,
     margin: int = 0,
@@ -71,7 +75,7 @@ def grid(
     """
     from ..generate.explore.plan import plan_grid
     from ..generate.explore.sheet import Look
-    from .explore import checker, defaults_of, flags_of
+    from .explore import checker, defaults_of, draw_all, flags_of, spoken
 
     look, check = Look(labels, margin), checker(with_model)
     folder = folder_for(out, "grid", prompt, resume=resume)
@@ -79,7 +83,8 @@ def grid(
     first = plan_grid(_job(TextToImage(**fields), files), x, y, z, check=check).jobs[0].setup
     request = replace(defaults_of(flags_of(first, with_model)), **fields)  # those of an axis's first model
     plan = plan_grid(_job(request, files), x, y, z)
-    _drawn(plan, with_model, folder, look, json_lines=json_lines, sheets=sheets)
+    plan = replace(plan, jobs=spoken(plan.jobs, language))
+    _drawn(plan, partial(draw_all, flags=with_model, language=language), folder, look, json_lines, sheets)
 
 
 def matrix(
@@ -89,6 +94,7 @@ def matrix(
     drawing: DrawingFlags = STANDARD,
     with_model: ModelFlags = BUILT_IN_MODEL,
     adapters: AdapterFlags = PLAIN,
+    language: LanguageFlags = WORDS_ALONE,
     out: Path | None = None,
     resume: Switch = False,
     at_start: Switch = False,
@@ -120,7 +126,7 @@ def matrix(
     """
     from ..generate.explore.matrix import plan_matrix
     from ..generate.explore.sheet import Look
-    from .explore import defaults_of
+    from .explore import defaults_of, draw_all, spoken
 
     look = Look(labels, margin)
     folder = folder_for(out, "matrix", prompt, resume=resume)
@@ -128,7 +134,8 @@ def matrix(
     TextToImage(**fields)  # says what is wrong before a file is opened for it
     job = _job(replace(defaults_of(with_model), **fields), tuple(adapters.files()))
     plan = plan_matrix(job, at_start=at_start, different_seeds=different_seeds)
-    _drawn(plan, with_model, folder, look, json_lines=json_lines)
+    plan = replace(plan, jobs=spoken(plan.jobs, language))
+    _drawn(plan, partial(draw_all, flags=with_model, language=language), folder, look, json_lines)
 
 
 def _job(request: TextToImage, files: "tuple[AdapterFile, ...]") -> "Job":
@@ -138,16 +145,20 @@ def _job(request: TextToImage, files: "tuple[AdapterFile, ...]") -> "Job":
 
 
 def _drawn(
-    plan: "Plan", flags: ModelFlags, folder: Path, look: "Look", *, json_lines: bool, sheets: bool = False
+    plan: "Plan",
+    draw: "Callable[..., Iterator[Done]]",
+    folder: Path,
+    look: "Look",
+    json_lines: bool,
+    sheets: bool = False,
 ) -> None:
     """Draws what is missing, then composes; an interruption composes what is there."""
     from ..generate.explore.sheet import compose_sheets
-    from .explore import draw_all
 
     titles = [plan.title(i) for i in range(len(plan.jobs))]
     paths: list[Path | None] = [None] * len(plan.jobs)
     try:
-        for done in draw_all(plan.jobs, flags, folder / "cells", titles, quiet=json_lines):
+        for done in draw(jobs=plan.jobs, folder=folder / "cells", titles=titles, quiet=json_lines):
             paths[done.index] = done.path
             if json_lines:
                 print(json.dumps({"path": str(done.path), "cell": titles[done.index]}), flush=True)

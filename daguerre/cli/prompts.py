@@ -10,6 +10,7 @@ from cyclopts import Parameter
 from ..request import RequestError
 from .flags import BUILT_IN_MODEL, PLAIN, STANDARD, AdapterFlags, DrawingFlags, ModelFlags
 from .grid import folder_for, seeded
+from .language import WORDS_ALONE, LanguageFlags
 
 MAX_BYTES = 16 << 20
 Switch = Annotated[bool, Parameter(negative="")]
@@ -22,6 +23,7 @@ def prompts(
     drawing: DrawingFlags = STANDARD,
     with_model: ModelFlags = BUILT_IN_MODEL,
     adapters: AdapterFlags = PLAIN,
+    language: LanguageFlags = WORDS_ALONE,
     out: Path | None = None,
     resume: Switch = False,
     next_seeds: Switch = False,
@@ -44,7 +46,7 @@ def prompts(
     """
     from ..generate.explore.job import Job, Setup
     from ..generate.explore.prompt_file import read_prompts
-    from .explore import checker, defaults_of, draw_all
+    from .explore import checker, defaults_of, draw_all, spoken
 
     with file.open("rb") as opened:
         data = opened.read(MAX_BYTES + 1)
@@ -58,12 +60,12 @@ def prompts(
     fields = {"prompt": "", **seeded(drawing.given(), folder)}
     base = Job(replace(defaults_of(with_model), **fields), Setup(adapters=tuple(adapters.files())))
     try:
-        jobs = read_prompts(text, base, next_seeds=next_seeds)
+        jobs = spoken(read_prompts(text, base, next_seeds=next_seeds), language)
         for setup in {job.setup: None for job in jobs}:
             checker(with_model)(setup)
     except RequestError as error:
         raise RequestError(f"{file}: {error}") from error
     titles = [job.request.prompt for job in jobs]
-    for done in draw_all(jobs, with_model, folder / "cells", titles, quiet=json_lines):
+    for done in draw_all(jobs, with_model, folder / "cells", titles, language=language, quiet=json_lines):
         told = {"path": str(done.path), "seed": jobs[done.index].request.seed, "prompt": titles[done.index]}
         print(json.dumps(told) if json_lines else done.path, flush=True)

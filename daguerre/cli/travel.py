@@ -1,5 +1,6 @@
 """`daguerre travel` and `daguerre film`: pictures that move."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -8,12 +9,15 @@ from cyclopts import Parameter
 from PIL import Image
 
 from ..provenance import infotext, png
-from ..request import RequestError
+from ..request import RequestError, TextToImage
 from .files import save_bytes, save_picture, slug
 from .flags import BUILT_IN_MODEL, PLAIN, STANDARD, AdapterFlags, DrawingFlags, ModelFlags
 from .grid import folder_for, seeded
+from .language import WORDS_ALONE, LanguageFlags
 
 if TYPE_CHECKING:
+    from ..diffusion.denoiser import Step
+    from ..families.model import Model
     from ..generate.drawing import Picture
 
 Switch = Annotated[bool, Parameter(negative="")]
@@ -34,6 +38,7 @@ def travel(
     drawing: DrawingFlags = STANDARD,
     with_model: ModelFlags = BUILT_IN_MODEL,
     adapters: AdapterFlags = PLAIN,
+    language: LanguageFlags = WORDS_ALONE,
     out: Path | None = None,
     resume: Switch = False,
 ) -> None:
@@ -64,16 +69,16 @@ def travel(
     from ..generate.explore.job import Job, Setup
     from ..generate.explore.travel import plan_travel
     from ..generate.explore.values import numbers
-    from .explore import defaults_of, draw_all
+    from .explore import defaults_of, draw_all, spoken
 
     milliseconds, folder = _milliseconds(fps), folder_for(out, "travel", prompt, resume=resume)
     fields = {"prompt": prompt, **seeded(drawing.given(), folder)}
     base = Job(replace(defaults_of(with_model), **fields), Setup(adapters=tuple(adapters.files())))
     stops = [int(number) for number in numbers(seeds, whole=True)] if seeds else []
-    jobs = plan_travel(base, seeds=stops, prompts=to, frames=frames, loop=loop)
+    jobs = spoken(plan_travel(base, seeds=stops, prompts=to, frames=frames, loop=loop), language)
     titles = [f"frame {i + 1}" for i in range(len(jobs))]
     paths: dict[int, Path] = {}
-    for done in draw_all(jobs, with_model, folder / "cells", titles):
+    for done in draw_all(jobs, with_model, folder / "cells", titles, language=language):
         paths[done.index] = done.path
     record, _ = png.read(paths[0])
     pictures = (Image.open(paths[i]).convert("RGB") for i in range(len(jobs)))
@@ -91,6 +96,7 @@ def film(
     drawing: DrawingFlags = STANDARD,
     with_model: ModelFlags = BUILT_IN_MODEL,
     adapters: AdapterFlags = PLAIN,
+    language: LanguageFlags = WORDS_ALONE,
     out: Path = Path("outputs"),
 ) -> None:
     """Draw a picture and save how it came to be: what each step takes it for, as an animation.
@@ -108,22 +114,28 @@ def film(
     out
         The folder for the animation and the picture.
     """
-    from ..adapters.adapted import adapted
+    from ..generate.drawing import settled
     from ..generate.explore.animation import animated
     from ..generate.explore.animation import film as filmed
+    from ..generate.text_to_image import text_to_image
     from .explore import defaults_of
     from .progress import Progress
 
-    milliseconds = _milliseconds(fps)
+    milliseconds, files = _milliseconds(fps), adapters.files()
     request = replace(defaults_of(with_model), prompt=prompt, **drawing.given())
     frames: list[Image.Image] = []
-    with adapted(with_model.load(), adapters.files()) as (model, used), Progress(request.steps, 1, quiet=False) as bar:
-        for event in filmed(model, request, quick=quick):
+    language.check(settled(request))
+
+    def task(model: "Model", asked: TextToImage) -> "Iterator[Step | Picture]":
+        return language.drawn(model, settled(asked), files, text_to_image)
+
+    with Progress(request.steps, 1, quiet=False) as bar:
+        for event in filmed(with_model.load(), request, quick=quick, task=task):
             if isinstance(event, Image.Image):
                 bar.step(0, len(frames))
                 frames.append(event)
             else:
-                picture: Picture = replace(event, record=replace(event.record, adapters=used))
+                picture: Picture = event
     name = f"{picture.record.seed}-{slug(prompt)}"
     print(save_picture(picture, out / f"{name}.png"))
     durations = [milliseconds] * len(frames) + [HOLD]

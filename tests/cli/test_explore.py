@@ -2,6 +2,7 @@
 
 import json
 from functools import partial
+from pathlib import Path
 
 import pytest
 from PIL import Image
@@ -150,3 +151,20 @@ def test_a_film(run, tmp_path):
         assert moving.n_frames == 3  # the last estimate is the picture, which stays longer
         assert moving.size == (64, 64)
     assert "pixel-identical" in run("reproduce", out[0])
+
+
+def test_styles_and_choices_are_made_once_for_each_cell(run, tmp_path):
+    (tmp_path / "wildcards").mkdir()
+    (tmp_path / "wildcards" / "fruit.txt").write_text("apple\npear\nplum\nfig\n")
+    (tmp_path / "styles.csv").write_text('name,prompt,negative_prompt\nflat,"{prompt}, flat",blur\n')
+    way = ("grid", "a red __fruit__", "--x", "S/R: red, green", "--y", "seed: 1-4", "--style", "flat")
+    folder = Path(run(*way, *SMALL, "--seed", 1).strip()).parent / "cells"
+    cells = list(folder.iterdir())
+    prompts = {png.read(path)[0].request.prompt for path in cells}
+    assert len(prompts) > 2
+    assert all(prompt.endswith(", flat") and "__" not in prompt for prompt in prompts)
+    assert {png.read(path)[0].request.negative_prompt for path in cells} == {"blur"}
+    run(*way, *SMALL, "--seed", 1, "--resume")
+    assert sorted(folder.iterdir()) == sorted(cells)
+    assert "'ink'" in run("grid", "a <lora:ink:1>", "--x", "cfg: 1, 2", *SMALL, code=2)
+    assert "pixel-identical" in run("reproduce", cells[0])
