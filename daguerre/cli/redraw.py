@@ -12,6 +12,7 @@ from .drawing import AS_USUAL, OutputFlags, Run, Switch, step_count
 from .exit import UNUSABLE, Failure
 from .flags import BUILT_IN_MODEL, PLAIN, STANDARD, AdapterFlags, DrawingFlags, ModelFlags
 from .language import WORDS_ALONE, LanguageFlags
+from .steering import UNSTEERED, SteeringFlags
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -98,6 +99,7 @@ def img2img(
     with_model: ModelFlags = BUILT_IN_MODEL,
     adapters: AdapterFlags = PLAIN,
     language: LanguageFlags = WORDS_ALONE,
+    steering: SteeringFlags = UNSTEERED,
     output: OutputFlags = AS_USUAL,
 ) -> None:
     """Draw over a picture.
@@ -112,7 +114,7 @@ def img2img(
     given = {"prompt": prompt, **how.given(), **drawing.given()}
     task, _ = task_of(ImageToImage(**given), image)
     run = Run(with_model=with_model, adapters=adapters, language=language, output=output)
-    run.draw(ImageToImage, given, task)
+    run.draw(ImageToImage, given, steering.around(task))
 
 
 def inpaint(
@@ -127,6 +129,7 @@ def inpaint(
     with_model: ModelFlags = BUILT_IN_MODEL,
     adapters: AdapterFlags = PLAIN,
     language: LanguageFlags = WORDS_ALONE,
+    steering: SteeringFlags = UNSTEERED,
     output: OutputFlags = AS_USUAL,
 ) -> None:
     """Draw a part of a picture anew; every other pixel stays as it is.
@@ -143,7 +146,7 @@ def inpaint(
     given = {"prompt": prompt, **how.given(), **masked.given(), **drawing.given()}
     task, _ = task_of(Inpaint(**given), image, None if mask == ALPHA else Path(mask))
     run = Run(with_model=with_model, adapters=adapters, language=language, output=output)
-    run.draw(Inpaint, given, task)
+    run.draw(Inpaint, given, steering.around(task))
 
 
 def outpaint(

@@ -10,7 +10,6 @@ from cyclopts import Parameter
 
 from ..request import RequestError, TextToImage
 from .exit import UNUSABLE, Failure
-from .redraw import read_picture
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -179,6 +178,8 @@ def _mask(text: str) -> "tuple[Image.Image | str, str]":
 
 
 def _picture(path: Path, flag: str) -> "Image.Image":
+    from .redraw import read_picture
+
     if not path.is_file():
         raise Failure(f"{flag}: there is no picture {path}", UNUSABLE)
     return read_picture(path)

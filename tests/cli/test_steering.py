@@ -10,6 +10,7 @@ from daguerre.cli.drawing import OutputFlags
 from daguerre.cli.exit import Failure
 from daguerre.cli.flags import DrawingFlags, ModelFlags
 from daguerre.cli.generate import generate
+from daguerre.cli.redraw import img2img
 from daguerre.cli.steering import SteeringFlags
 from daguerre.provenance import png
 from daguerre.provenance.infotext import read
@@ -86,6 +87,19 @@ def test_what_cannot_be_read_is_refused_before_there_is_a_model(flags, error, wo
     }
     with pytest.raises(error, match=words):
         SteeringFlags(**asked).around(lambda model, request: iter(()))
+
+
+def test_a_given_picture_is_drawn_over_under_a_control(folder):
+    given, drawing = folder / "given.png", DrawingFlags(steps=4, seed=5)
+    with_model = ModelFlags(model=str(folder / "toy.safetensors"), device="cpu", dtype="float32")
+    made = []
+    for name, control in (("plain", ()), ("steered", (f"none:{folder / 'net.safetensors'}:{given}",))):
+        out = OutputFlags(out=folder / f"{name}.png")
+        steering = SteeringFlags(control=control)
+        img2img(given, "a cat", drawing=drawing, with_model=with_model, steering=steering, output=out)
+        made.append(png.read(folder / f"{name}.png")[0])
+    assert [len(record.controls) for record in made] == [0, 1]
+    assert made[0].pixel_sha256 != made[1].pixel_sha256
 
 
 def test_a_mask_of_another_size_is_refused_naming_both(folder):

@@ -219,6 +219,8 @@ def test_what_does_not_fit_is_refused_before_anything_is_drawn(model, net, tmp_p
     big = Regions(regions=(Region(mask=half("left", (128, 64)), prompt="a cat"),))
     with pytest.raises(RequestError, match=r"region 1 has 128 x 64 pixels and the picture 64 x 64"):
         latents(model, big)
+    twice = [Regions(regions=(Region(mask=half("left", size), prompt="a cat"),)) for size in ((64, 64), (128, 128))]
+    assert torch.equal(*(latents(model, one) for one in twice))
     with pytest.raises(RequestError, match="black everywhere"):
         latents(model, Regions(regions=(Region(mask=Image.new("L", (64, 64)), prompt="a cat"),)))
     with pytest.raises(RequestError, match="changes over the steps"):

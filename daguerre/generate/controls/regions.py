@@ -28,7 +28,7 @@ HALVES = {"left": (0, 0, 1, 2), "right": (1, 0, 2, 2), "top": (0, 0, 2, 1), "bot
 class Region:
     """Where a prompt holds."""
 
-    mask: Image.Image  # white where it holds, of the size that is drawn; gray is a share
+    mask: Image.Image  # white where it holds, of the size that is drawn or the same shape; gray is a share
     prompt: str
     weight: float = 1.0  # beside other regions in the same place
 
@@ -59,7 +59,7 @@ class Regions:
 
     @contextmanager
     def attached(self, drawing: Drawing) -> Iterator[Drawing]:
-        """The drawing with its regions. Raises RequestError for a mask of another size, and for one that is empty."""
+        """The drawing with its regions. Raises RequestError for a mask of another shape, and for one that is empty."""
         size = drawing.request.width, drawing.request.height
         masks = torch.cat([region.weight * _values(region, i, size) for i, region in enumerate(self.regions, 1)])
         conds = [_cond(drawing, region, i) for i, region in enumerate(self.regions, 1)]
@@ -112,12 +112,12 @@ def _nothing(inner: Inner, call: Call) -> Tensor:
 def _values(region: Region, number: int, size: tuple[int, int]) -> Tensor:
     """(1, 1, H, W) in [0, 1]."""
     mask = opaque(region.mask).convert("L")
-    if mask.size != size:
+    if mask.width * size[1] != mask.height * size[0]:  # a second pass is larger
         told = f"has {mask.width} x {mask.height} pixels and the picture {size[0]} x {size[1]}"
-        raise RequestError(f"the mask of region {number} {told}; they must have the same size")
+        raise RequestError(f"the mask of region {number} {told}; they must have the same shape")
     if not mask.getbbox():
         raise RequestError(f"the mask of region {number} is black everywhere: its prompt would hold nowhere")
-    return to_values(mask)
+    return to_values(mask.resize(size, Image.Resampling.BOX))
 
 
 def _cond(drawing: Drawing, region: Region, number: int) -> Cond:
