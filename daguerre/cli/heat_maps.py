@@ -7,12 +7,15 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
+from ..provenance import png
 from ..request import RequestError, TextToImage
 from .files import save_bytes, save_picture, slug
 from .flags import BUILT_IN_MODEL, PLAIN, STANDARD, AdapterFlags, DrawingFlags, ModelFlags
 
 if TYPE_CHECKING:
     from PIL import Image
+
+    from ..generate.drawing import Picture
 
 
 def heatmap(
@@ -47,7 +50,6 @@ def heatmap(
     from ..generate.explore.sheet import compose
     from ..generate.heat_maps import HeatMaps
     from ..generate.text_to_image import text_to_image
-    from ..provenance import png
     from .progress import Progress
 
     fields = {"prompt": prompt, **drawing.given()}
@@ -65,18 +67,18 @@ def heatmap(
         name = f"{picture.record.seed}-{slug(prompt)}"
         paths = [save_picture(picture, out / f"{name}.png")]
         progress.saved(paths[0], picture.seconds)
-
-    def save(image: "Image.Image", what: str) -> Path:
-        data = png.encode(image, picture.record, is_whole=False)
-        return save_bytes(data, paths[0].with_stem(f"{paths[0].stem}-{slug(what)}"))
-
-    paths += [save(maps.overlay(one, picture.image), one) for one in maps.words]
+    paths += [_save(maps.overlay(one, picture.image), one, paths[0], picture) for one in maps.words]
     labels = tuple((Words(text),) for text in ("", *maps.words))
-    sheet = save(compose(Plan(labels, ((),), ((),), ()), paths), "words")
-    if json_lines:
-        shares = {one: round(float(maps.of(one).mean()), 5) for one in maps.words}
-        told = dict(zip(maps.words, map(str, paths[1:]), strict=True))
-        print(json.dumps({"path": str(paths[0]), "sheet": str(sheet), "words": told, "attention": shares}))
-    else:
-        for path in (*paths[1:], sheet):
-            print(path)
+    sheet = _save(compose(Plan(labels, ((),), ((),), ()), paths), "words", paths[0], picture)
+    if not json_lines:
+        print(*paths[1:], sheet, sep="\n")
+        return
+    shares = {one: round(float(maps.of(one).mean()), 5) for one in maps.words}
+    told = dict(zip(maps.words, map(str, paths[1:]), strict=True))
+    print(json.dumps({"path": str(paths[0]), "sheet": str(sheet), "words": told, "attention": shares}))
+
+
+def _save(image: "Image.Image", what: str, beside: Path, picture: "Picture") -> Path:
+    """Writes a picture made of another beside it, with the record of that."""
+    data = png.encode(image, picture.record, is_whole=False)
+    return save_bytes(data, beside.with_stem(f"{beside.stem}-{slug(what)}"))
