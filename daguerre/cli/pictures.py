@@ -18,6 +18,7 @@ from .flags import ModelFlags
 from .language import KINDS_OF_FILES, PLACES
 from .models import folder
 from .redraw import recorded_task
+from .steered_again import steered_again
 
 if TYPE_CHECKING:
     from ..adapters.adapted import AdapterFile
@@ -67,6 +68,7 @@ def reproduce(
     image: Path | None = None,
     mask: Path | None = None,
     refiner: str | None = None,
+    given: Files = (),
     device: str | None = None,
     out: Path | None = None,
 ) -> None:
@@ -92,6 +94,8 @@ def reproduce(
         The mask, if there was one.
     refiner
         Where the refiner is now, if there was one and it has moved.
+    given
+        Where the controls and the pictures are now that it was steered by, if there were any.
     device
         Where to draw; the kind of device that the record names by default.
     out
@@ -102,7 +106,7 @@ def reproduce(
     then = _record(picture, png.read(picture)[0])
     if then.vae and vae is None:
         raise Failure(f"{picture}: it was drawn with a separate VAE, {then.vae!r}; name that file with --vae", UNUSABLE)
-    task = recorded_task(picture, then, image, mask)
+    task = steered_again(picture, then, given, recorded_task(picture, then, image, mask))
     files = _files(picture, then, (*lora, *embedding))
     flags = ModelFlags(
         model=model or then.model,

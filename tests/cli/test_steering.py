@@ -10,8 +10,10 @@ from daguerre.cli.drawing import OutputFlags
 from daguerre.cli.exit import Failure
 from daguerre.cli.flags import DrawingFlags, ModelFlags
 from daguerre.cli.generate import generate
+from daguerre.cli.pictures import reproduce
 from daguerre.cli.redraw import img2img
 from daguerre.cli.steering import SteeringFlags
+from daguerre.generate.controls.style import Style
 from daguerre.provenance import png
 from daguerre.provenance.infotext import read
 from daguerre.request import RequestError
@@ -38,7 +40,7 @@ def record_of(folder: Path, steering: SteeringFlags):
     return png.read(path)
 
 
-def test_flags_ask_for_controls_styles_and_regions(folder):
+def test_flags_ask_for_controls_styles_and_regions_and_all_is_drawn_again(folder, capsys):
     plain, _ = record_of(folder, SteeringFlags())
     given = folder / "given.png"
     steering = SteeringFlags(
@@ -65,6 +67,20 @@ def test_flags_ask_for_controls_styles_and_regions(folder):
     assert "Weight: 0.8, Resize Mode: Crop and Resize, Guidance Start: 0.0, Guidance End: 0.5" in unit
     assert unit.endswith("Control Mode: My prompt is more important")
     assert read(text)["Region 2"] == "a car, Weight: 1, base 0.1"
+
+    made, net = folder / "made-2.png", folder / "net.safetensors"
+    reproduce(made, model=str(folder / "toy.safetensors"), given=(given, net))
+    assert "pixel-identical" in capsys.readouterr().out
+    for files, words in (((given,), "ControlNet 'net'"), ((net,), "control 1"), ((), "--given")):
+        with pytest.raises(Failure, match=words):
+            reproduce(made, model=str(folder / "toy.safetensors"), given=files)
+
+
+@pytest.mark.parametrize("drawn", [False, True])
+def test_a_style_reads_back_from_its_record(drawn):
+    image = None if drawn else Image.new("RGB", (8, 8))
+    style = Style(image=image, prompt="a sea", seed=4 * drawn, features=0.35, negative=True, align=False, weight=0.5)
+    assert Style.recorded(style.told, image) == style
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ given picture that is brought back to noise by DDIM inversion, or that noise is 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Literal, Self
 
 import torch
 from PIL import Image
@@ -74,6 +74,30 @@ class Style:
         if not 0 <= self.seed <= MAX_SEED:
             raise RequestError(f"the style's seed is {self.seed}; it must be a whole number from 0 to {MAX_SEED}")
 
+    @property
+    def told(self) -> UsedControl:
+        """What a record tells of it, and `recorded` reads back."""
+        how = ["aligned" if self.align else "shared", *["both sides"] * self.negative, f"features {self.features}"]
+        module = self.way if self.image else f"seed {self.seed}"
+        return UsedControl(
+            kind="style", module=module, name=self.prompt, weight=self.weight, start=self.span.start,
+            end=self.span.end, mode=", ".join(how),
+        )  # fmt: skip
+
+    @classmethod
+    def recorded(cls, used: UsedControl, image: Image.Image | None) -> Self:
+        """The style that a record tells of, with its picture. Raises RequestError for words of another kind."""
+        try:
+            how, features = used.mode.split(", "), float(used.mode.rpartition("features ")[2])
+            seed = 0 if image else int(used.module.removeprefix("seed "))
+        except ValueError:
+            raise RequestError(f"the record's style is {used.module!r}, {used.mode!r}; it was edited") from None
+        return cls(
+            image=image, prompt=used.name, seed=seed, way="inverted" if used.module == "inverted" else "noised",
+            weight=used.weight, align="aligned" in how, features=features, negative="both sides" in how,
+            span=Span(used.start, used.end),
+        )  # fmt: skip
+
     @contextmanager
     def attached(self, drawing: Drawing) -> Iterator[Drawing]:
         """The drawing in the style of the reference. Draws or inverts the reference first."""
@@ -107,12 +131,7 @@ class Style:
             ):
                 return inner(call)
 
-        how = f"{'aligned' if self.align else 'shared'}{' on both sides' * self.negative}, features {self.features:g}"
-        told = UsedControl(
-            kind="style", module=self.way if self.image else f"seed {self.seed}", name=self.prompt, weight=self.weight,
-            start=self.span.start, end=self.span.end, mode=how,
-        )  # fmt: skip
-        yield steered(drawing, steer, told, self.image)
+        yield steered(drawing, steer, self.told, self.image)
 
     def _reference(self, drawing: Drawing) -> Drawing:
         """The drawing of the reference; the drawing itself for a picture that no prompt tells of."""

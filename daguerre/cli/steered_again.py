@@ -1,0 +1,103 @@
+"""What steered a recorded picture, from its record and from the files that it tells of by their hashes."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..provenance.record import Record, UsedControl, UsedPicture, pixel_sha256
+from ..request import TextToImage
+from .exit import UNUSABLE, Failure
+from .redraw import read_picture
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from ..diffusion.denoiser import Step
+    from ..families.model import Model
+    from ..generate.drawing import Control, Picture
+    from .drawing import Task
+
+OTHERS = ("refiner",)  # that have a flag of their own
+
+
+def steered_again(made: Path, then: Record, given: Sequence[Path], task: "Task") -> "Task":
+    """The task with what the record tells of. Raises Failure where one of the files is not among those given."""
+    if all(used.kind in OTHERS for used in then.controls):
+        return task
+    files = {path: _hash(path) for path in given}
+    pictures = {used.role: _picture(made, used.role, used.sha256, files, then.request) for used in _controls(then)}
+    for used in then.controls:
+        if used.sha256 and used.kind not in OTHERS:
+            _file(made, used, files)
+
+    def steered(
+        model: "Model", request: TextToImage, controls: "Sequence[Control]" = (), **more: Any
+    ) -> "Iterator[Step | Picture]":
+        own = _made(made, then, files, pictures, model)
+        return task(model, request, controls=(*own, *controls), **more)
+
+    return steered
+
+
+def _made(
+    made: Path, then: Record, files: dict[Path, str], pictures: "dict[str, Image.Image]", model: "Model"
+) -> "Iterator[Control]":
+    from ..generate.controls.networks import NetworkControl, load_control
+    from ..generate.controls.picture_prompt import PicturePrompt, load_vision, vision_beside
+    from ..generate.controls.regions import Region, Regions
+    from ..generate.controls.steering import Span
+    from ..generate.controls.style import Style
+
+    regions, base = list[Region](), 0.0
+    for i, used in enumerate(then.controls, 1):
+        image = pictures.get(f"control {i}")
+        if used.kind == "style":
+            yield Style.recorded(used, image)
+        elif used.kind == "region" and image is not None:
+            regions.append(Region(mask=image, prompt=used.name, weight=used.weight))
+            base = float(used.mode.removeprefix("base "))
+        elif used.kind not in OTHERS and image is not None:
+            path = _file(made, used, files)
+            how: Any = {"image": image, "weight": used.weight, "span": Span(used.start, used.end)}
+            loaded = load_control(path, model)
+            if used.kind == "IP-Adapter":
+                yield PicturePrompt(loaded=loaded, vision=load_vision(vision_beside(path), model), **how)
+            else:
+                how |= {"module": used.module, "mode": used.mode, "resize": used.resize}
+                yield NetworkControl(loaded=loaded, **how)
+    if regions:
+        yield Regions(regions=tuple(regions), base=base)
+
+
+def _controls(then: Record) -> list[UsedPicture]:
+    return [used for used in then.pictures if used.role.startswith("control ")]
+
+
+def _hash(path: Path) -> str:
+    from ..adapters.lora_file import adapter_sha256
+
+    return adapter_sha256(path)
+
+
+def _file(made: Path, used: UsedControl, files: dict[Path, str]) -> Path:
+    for path, sha256 in files.items():
+        if sha256 == used.sha256:
+            return path
+    told = f"{made}: it was drawn with the {used.kind} {used.name!r} (sha256 {used.sha256[:10]})"
+    raise Failure(f"{told}, which none of the {len(files)} files given is; name that file with --given", UNUSABLE)
+
+
+def _picture(made: Path, role: str, sha256: str, files: dict[Path, str], request: TextToImage) -> "Image.Image":
+    """A given file's picture, or the half that a region was."""
+    from ..generate.controls.regions import HALVES, half
+
+    for path in files:
+        if path.suffix.lower() in (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif"):
+            image = read_picture(path)
+            if pixel_sha256(image) == sha256:
+                return image
+    for name in HALVES:
+        if pixel_sha256(mask := half(name, (request.width, request.height))) == sha256:
+            return mask
+    told = f"{made}: it was drawn with a picture, {role} (sha256 {sha256[:10]} of its pixels)"
+    raise Failure(f"{told}, which none of the {len(files)} files given is; name its file with --given", UNUSABLE)
