@@ -5,7 +5,7 @@ import pytest
 from daguerre.adapters.adapted import AdapterFile
 from daguerre.generate.explore.job import Job, Setup
 from daguerre.generate.explore.plan import plan_grid
-from daguerre.request import ImageToImage, PerturbedAttention, RequestError, TextToImage
+from daguerre.request import Hires, ImageToImage, PerturbedAttention, RequestError, TextToImage
 
 BASE = Job(TextToImage(prompt="a red apple, flat", negative_prompt="a red frame", seed=7, width=64, height=64))
 INK = AdapterFile(kind="lora", path=Path("ink.safetensors"))
@@ -50,6 +50,16 @@ def test_a_size_is_two_fields():
 def test_the_guide_that_is_there_keeps_its_other_fields():
     base = Job(TextToImage(prompt="x", seed=1, guides=(PerturbedAttention(scale=3, adaptive=0.5),)))
     assert requests("pag.scale: 1", base)[0].guides == (PerturbedAttention(scale=1, adaptive=0.5),)
+
+
+def test_fields_inside_of_a_field():
+    base = Job(TextToImage(prompt="x", seed=1, hires=Hires(strength=0.5)))
+    found = [request.hires for request in requests("hires.scale: 1.5, 2", base)]
+    assert found == [Hires(strength=0.5, scale=1.5), Hires(strength=0.5, scale=2)]
+    with pytest.raises(RequestError, match=r"name one, such as hires\.scale"):
+        requests("hires: 2", base)
+    with pytest.raises(RequestError, match="hires is off"):
+        requests("hires.scale: 1.5, 2")
 
 
 def test_cells_are_ordered_by_sheet_row_and_column():
