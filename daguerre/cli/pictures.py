@@ -104,22 +104,10 @@ def reproduce(
     from ..adapters.adapted import adapted
 
     then = _record(picture, png.read(picture)[0])
-    if then.vae and vae is None:
-        raise Failure(f"{picture}: it was drawn with a separate VAE, {then.vae!r}; name that file with --vae", UNUSABLE)
     task = steered_again(picture, then, given, recorded_task(picture, then, image, mask))
     files = _files(picture, then, (*lora, *embedding))
-    flags = ModelFlags(
-        model=model or then.model,
-        vae=vae,
-        family=then.family,
-        prediction=KINDS.get(then.prediction),
-        device=device or then.device,
-        dtype=then.dtype,
-        low_memory=then.mode == "low memory",
-    )
-    loaded = flags.load()
-    if loaded.sha256 != then.model_sha256:
-        print(f"another model: sha256 {then.model_sha256[:10]} then, {loaded.sha256[:10]} now")
+    flags = replace(_as_then(then), model=model or then.model, vae=vae, device=device or then.device)
+    loaded = _loaded(picture, then, flags)
     task = _refined(task, then, flags, refiner)
     with adapted(loaded, files) as (whole, used):
         now = _enlarged(_draw(whole, then, task), then, upscaler)
@@ -127,6 +115,26 @@ def reproduce(
     if out:
         print(save_picture(now, out))
     _compare(picture, then, now.record)
+
+
+def _as_then(then: Record) -> ModelFlags:
+    """What decides how a model runs, but for its files and its device."""
+    return ModelFlags(
+        family=then.family,
+        prediction=KINDS.get(then.prediction),
+        dtype=then.dtype,
+        low_memory=then.mode == "low memory",
+    )
+
+
+def _loaded(picture: Path, then: Record, flags: ModelFlags) -> "Model":
+    """The model; tells whether it is another."""
+    if then.vae and flags.vae is None:
+        raise Failure(f"{picture}: it was drawn with a separate VAE, {then.vae!r}; name that file with --vae", UNUSABLE)
+    loaded = flags.load()
+    if loaded.sha256 != then.model_sha256:
+        print(f"another model: sha256 {then.model_sha256[:10]} then, {loaded.sha256[:10]} now")
+    return loaded
 
 
 def _compare(picture: Path, then: Record, now: Record) -> None:
