@@ -95,7 +95,7 @@ def larger_latents(latents: Tensor, size: tuple[int, int], way: str) -> Tensor:
     return large[:, :, top : top + size[0], left : left + size[1]]
 
 
-def enlarged(model: Model, latents: Tensor, over: ImageToImage, way: str, upscaler: Upscaler | None) -> Tensor:
+def enlarged(model: Model, latents: Tensor, over: TextToImage, way: str, upscaler: Upscaler | None) -> Tensor:
     """Latents at the second pass's size, as such or by way of the picture; another shape is cut off evenly."""
     if way in LATENT:
         factor = model.vae.config.factor
