@@ -39,14 +39,15 @@ class SteeringFlags:
         Who leads: both (balanced), the prompt, the control, or "guess" for pictures without a prompt.
     image_encoder
         The CLIP of an IP-Adapter, where it does not lie in image_encoder/ beside it.
-    style
+    style_picture
         PICTURE, PICTURE:WEIGHT or PICTURE:WEIGHT:START-END: draw in the style of a picture. Needs no file.
     style_prompt
-        Draw in the style of what this prompt draws; with --style, what is on that picture.
+        Draw in the style of what this prompt draws; with --style-picture, what is on that picture.
     style_seed
         The seed of what --style-prompt draws.
     style_features
-        0 to 1: how far the features of the style's picture are taken over, beside its attention.
+        0 to 1: how far the style's colors and textures are taken over, beside its attention; by default 0.5 for models
+        that attend at their small sizes only, as the built-in one does, and 0 for others.
     style_inverted
         Bring the style's picture to noise by DDIM inversion, in place of adding noise to it.
     region
@@ -59,10 +60,10 @@ class SteeringFlags:
     control: Annotated[tuple[str, ...], Parameter(negative="")] = ()
     control_mode: Literal["balanced", "prompt", "control", "guess"] = "balanced"
     image_encoder: Path | None = None
-    style: str | None = None
+    style_picture: str | None = None
     style_prompt: str = ""
     style_seed: int = 0
-    style_features: float = 0.0
+    style_features: float | None = None
     style_inverted: Annotated[bool, Parameter(negative="")] = False
     region: Annotated[tuple[str, ...], Parameter(negative="")] = ()
     region_base: float = 0.0
@@ -94,14 +95,14 @@ class SteeringFlags:
         return PicturePrompt(loaded=loaded, vision=load_vision(encoder, model), **asked.how)
 
     def _style(self) -> "list[Control]":
-        if self.style is None and not self.style_prompt:
+        if self.style_picture is None and not self.style_prompt:
             return []
         from ..generate.controls.style import Style
 
-        path, how = _numbers("--style", self.style) if self.style else ("", {})
+        path, how = _numbers("--style-picture", self.style_picture) if self.style_picture else ("", {})
         return [
             Style(
-                image=_picture(Path(path), "--style") if path else None,
+                image=_picture(Path(path), "--style-picture") if path else None,
                 prompt=self.style_prompt,
                 seed=self.style_seed,
                 way="inverted" if self.style_inverted else "noised",

@@ -46,7 +46,7 @@ def test_flags_ask_for_controls_styles_and_regions_and_all_is_drawn_again(folder
     steering = SteeringFlags(
         control=(f"canny:{folder / 'net.safetensors'}:{given}:0.8:0-0.5",),
         control_mode="prompt",
-        style=f"{given}:0.5",
+        style_picture=f"{given}:0.5",
         region=("left:a red apple", "right:a car"),
         region_base=0.1,
     )
@@ -91,7 +91,7 @@ def test_a_style_reads_back_from_its_record(drawn):
         ({"control": ("canny:nothing:{given}",)}, Failure, "no model nothing"),
         ({"control": ("canny:{net}:nothing.png",)}, Failure, "no picture nothing.png"),
         ({"control": ("canny:{net}:{given}:1:0.5-0.2",)}, RequestError, "start < end"),
-        ({"style": "nothing.png:0.5"}, Failure, "no picture nothing.png"),
+        ({"style_picture": "nothing.png:0.5"}, Failure, "no picture nothing.png"),
         ({"region": ("a red apple",)}, RequestError, "MASK:PROMPT"),
     ],
 )

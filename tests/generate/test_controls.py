@@ -13,8 +13,9 @@ from daguerre.generate.controls.networks import NetworkControl, load_control
 from daguerre.generate.controls.picture_prompt import PicturePrompt, vision_beside
 from daguerre.generate.controls.regions import Region, Regions, half, shares
 from daguerre.generate.controls.steering import Span, Steered
-from daguerre.generate.controls.style import Style
+from daguerre.generate.controls.style import Style, usual
 from daguerre.generate.drawing import Picture, prepared
+from daguerre.models.unet import SDXL
 from daguerre.models.vision import CLIPVisionConfig
 from daguerre.provenance.record import Record, pixel_sha256
 from daguerre.request import PerturbedAttention, RequestError
@@ -164,6 +165,15 @@ def test_controls_go_with_guides_that_change_attention(model):
     guided = latents(model, style, guides=(PerturbedAttention(scale=2.0),))
     assert guided.isfinite().all()
     assert not torch.equal(guided, latents(model, style))
+
+
+def test_a_network_that_attends_little_takes_features_over_by_default():
+    assert [usual(toy(family).unet.config) for family in ("sd1", "tintype")] == [0, 0.5]
+    assert usual(SDXL) == 0
+    model = toy("tintype")
+    assert torch.equal(latents(model, Style(image=STRIPES)), latents(model, Style(image=STRIPES, features=0.5)))
+    *_, picture = text_to_image(model, REQUEST, [Style(image=STRIPES)])
+    assert picture.record.controls[0].mode == "aligned, features 0.5"
 
 
 @pytest.mark.parametrize("family", UNETS)

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from ...diffusion.denoiser import Cond
 from ...diffusion.noise import initial
 from ...models.attention import Attend, Change, attending
-from ...models.unet import ResBlock, UNet
+from ...models.unet import ResBlock, UNet, UNetConfig
 from ...provenance.record import UsedControl
 from ...request import MAX_SEED, RequestError
 from ..drawing import Drawing, on_canvas
@@ -60,14 +60,16 @@ class Style:
     way: Way = "noised"  # of a given picture to noise
     weight: float = 1.0  # 0 = the picture's own attention, 1 = shared
     align: bool = True  # normalize queries and keys, as StyleAligned does
-    features: float = 0.0  # 0 to 1: how far what leaves the residual blocks is normalized as well
+    features: float | None = (
+        None  # 0 to 1: how far what leaves the residual blocks is normalized as well; None: `usual`
+    )
     negative: bool = False  # share attention in the negative estimate, too: a milder style
     span: Span = EVERY_STEP
 
     def __post_init__(self) -> None:
         if not 0 <= self.weight <= 1:
             raise RequestError(f"the style's weight is {self.weight:g}; it must be a number from 0 to 1")
-        if not 0 <= self.features <= 1:
+        if self.features is not None and not 0 <= self.features <= 1:
             raise RequestError(f"the style's share of features is {self.features:g}; it must be a number from 0 to 1")
         if self.image is None and not self.prompt:
             raise RequestError("a style needs a reference: give a picture, or a prompt that draws one")
@@ -101,8 +103,13 @@ class Style:
     @contextmanager
     def attached(self, drawing: Drawing) -> Iterator[Drawing]:
         """The drawing in the style of the reference. Draws or inverts the reference first."""
+        if self.features is None:
+            with replace(self, features=usual(drawing.model.unet.config)).attached(drawing) as drawing:
+                yield drawing
+            return
         reference = self._reference(drawing)
         course = self._course(reference)
+        features = self.features
         unet, levels, active = drawing.model.unet, drawing.model.levels, self.span.of(drawing)
         (said, _), negative = reference.conditions[0].positive[0], reference.conditions[0].negative
 
@@ -127,7 +134,7 @@ class Style:
             side = call.share(positive_only=not self.negative)
             with (
                 attending(unet, _sharing(found, self.weight * side, align=self.align)),
-                _normalizing(moments, self.features * side),
+                _normalizing(moments, features * side),
             ):
                 return inner(call)
 
@@ -163,6 +170,11 @@ class Style:
                 course.add(sigma, x, x0)
                 x = x + (above - sigma) * (x - x0) / sigma
         return course
+
+
+def usual(c: UNetConfig) -> float:
+    """The share of features for a network: half for a small one that attends at its small sizes alone."""
+    return 0.0 if c.depth[0] or c.context >= 768 else 0.5
 
 
 def _by_side(call: Call, positive: Tensor, negative: Tensor) -> Tensor:
