@@ -94,8 +94,8 @@ def _completed(own: _Source, lent: _Source) -> Identity:
         return one
     ours, theirs = one.unet, other.unet
     if ours and theirs:  # what shapes do not show is the base's; an inpainting network may borrow from a plain one
-        unseen = {"heads": theirs.heads, "head_width": theirs.head_width, "groups": theirs.groups}
-        ours, theirs = replace(ours, **unseen), replace(theirs, channels_in=ours.channels_in)
+        ours = replace(ours, heads=theirs.heads, head_width=theirs.head_width, groups=theirs.groups)
+        theirs = replace(theirs, channels_in=ours.channels_in)
     if ours is None or ours != theirs:
         reason = f"its {one.family} network cannot borrow from the {other.family} model {lent.checkpoint.path}"
         raise CheckpointError(own.checkpoint.path, reason, remedy="Name a base of the same family")
