@@ -30,11 +30,11 @@ from daguerre.data.colors import COLORS, PAINTS
 from daguerre.data.pictures import load_parquet
 from daguerre.data.wording import SceneWords, caption
 from daguerre.models.clip import CLIPText
+from daguerre.models.vision import CLIPVision
 from daguerre.train.contrastive import Towers, small
 from daguerre.train.illustrations import tokenize
 from daguerre.train.phrasebook import ABROAD, AFTER, CLOSED
 from daguerre.train.tintype import TINTYPE
-from daguerre.train.vision import CLIPVision
 
 UNSEEN = (
     "puppy", "kitten", "automobile", "vessel", "physician", "soda", "bunny", "feline", "hound", "pony", "lorry",

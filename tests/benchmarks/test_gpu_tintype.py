@@ -12,10 +12,10 @@ import torch
 from daguerre.families.loading import load_model
 from daguerre.models.clip import CLIPText
 from daguerre.models.vae import VAE
+from daguerre.models.vision import CLIPVision
 from daguerre.train import checkpoint
 from daguerre.train.contrastive import Towers
 from daguerre.train.tintype import TINTYPE
-from daguerre.train.vision import CLIPVision
 from tests.train import toys
 from tests.train.test_illustrations import shape
 
