@@ -1,7 +1,7 @@
 """LoHa, LoKr, whole differences, OFT and IA3: each file does to a layer what its published formula says.
 
-The formulas are written out here in NumPy, from the papers and LyCORIS's documentation. Outputs of layers agree with LyCORIS 4.1's
-to 4e-7; its merging counts alpha twice for LoHa and LoKr, its drawing once, and so do we.
+The formulas are written out here in NumPy, from the papers and LyCORIS's documentation. Outputs of layers agree with
+LyCORIS 4.1's to 4e-7; its merging counts alpha twice for LoHa and LoKr, its drawing once, and so do we.
 """
 
 from collections.abc import Callable

@@ -221,7 +221,7 @@ def test_a_missing_tensor_names_file_key_and_shape(original: Path, tmp_path: Pat
     [
         (torch.zeros(4), r"the shape is \[4\]; expected \[3\]"),
         (torch.zeros(3, dtype=torch.int32), "of type int32; expected"),
-        (torch.zeros(3).to(torch.float8_e4m3fn), "of type float8_e4m3fn; expected"),
+        (torch.zeros(3, dtype=torch.bool), "of type bool; expected"),
     ],
 )
 def test_a_wrong_shape_or_type_names_expected_and_found(

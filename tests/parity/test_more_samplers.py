@@ -1,6 +1,7 @@
 """The samplers beyond the first ones against k-diffusion and diffusers: the same toy network, the same noise."""
 
 import math
+from itertools import pairwise
 
 import pytest
 import torch
@@ -144,7 +145,7 @@ def test_brownian_tree(reference) -> None:
             x, sigmas.min().double() - 1e-6, sigmas.max().double() + 1e-6, seeds
         )
         ours = brownian_tree(seeds, SHAPE, float(sigmas.min().double()) - 1e-6, float(sigmas.max().double()) + 1e-6)
-        for a, b in zip(sigmas, sigmas[1:], strict=False):
+        for a, b in pairwise(sigmas):
             middle = (a * b).sqrt()
             for start, end in ((a, b), (a, middle), (middle, b), (b, a)):
                 assert torch.equal(ours(start, end), theirs(start, end))
