@@ -1,0 +1,28 @@
+"""Regional prompts: each part of a picture by a prompt of its own.
+
+Look at the second picture: left and right have their own prompts, so that neither takes color or shape from the other,
+as happens where one prompt names both (the first).
+"""
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import daguerre
+from daguerre.cli.files import save_picture
+from daguerre.cli.models import resolve
+from daguerre.generate.controls.regions import Region, Regions, half
+
+out = Path(sys.argv[1] if sys.argv[1:] else "outputs")
+model = daguerre.load_model(resolve("tintype"))
+size = (256, 128)
+regions = Regions(
+    regions=(
+        Region(mask=half("left", size), prompt="a strawberry, 3d render"),
+        Region(mask=half("right", size), prompt="a sunflower, 3d render"),
+    )
+)
+request = replace(model.defaults, prompt="a strawberry and a sunflower, 3d render", seed=1, width=256, height=128)
+for name, controls in {"off": [], "on": [regions]}.items():
+    *_, picture = daguerre.text_to_image(model, request, controls)
+    print(save_picture(picture, out / f"regions-{name}.png"))
