@@ -1,12 +1,17 @@
 """docs/gallery.md shows what every example draws, in few bytes."""
 
 import re
+import shlex
 from pathlib import Path
 
+import pytest
 from PIL import Image
+
+from daguerre.cli.main import app
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
+COMMANDS = re.findall(r"^daguerre .+$", (DOCS / "gallery.md").read_text(), re.MULTILINE)
 MOST, MOST_IN_ALL = 60_000, 900_000  # bytes
 
 
@@ -24,3 +29,8 @@ def test_its_pictures_are_small_and_whole() -> None:
     for file in files:
         with Image.open(file) as image:
             image.load()
+
+
+@pytest.mark.parametrize("line", COMMANDS, ids=lambda line: " ".join(line.split()[1:3]))
+def test_its_command_lines_can_be_read(line: str) -> None:
+    app.parse_args(shlex.split(line)[1:], exit_on_error=False, print_error=False)
