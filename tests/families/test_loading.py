@@ -214,7 +214,7 @@ def test_families_that_do_not_fit_are_refused(sd1, tmp_path):
 
 
 def test_a_half_precision_file_runs_in_single_precision_where_half_is_slow(tmp_path, monkeypatch):
-    monkeypatch.setattr("daguerre.runtime.precision._cpu_has_bfloat16", lambda: False)
+    monkeypatch.setattr("daguerre.runtime.precision._cpu_has_matrix_units", lambda: False)
     halves = toy("sd1")
     write_ldm(tmp_path / "half", states(halves, torch.float16), description(halves))
     loaded = load_model(tmp_path / "half", device="cpu")

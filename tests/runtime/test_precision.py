@@ -2,41 +2,27 @@ import pytest
 import torch
 from torch import nn
 
-from daguerre.runtime import precision
 from daguerre.runtime.precision import NumericError, decode_checked, pick_dtype, require_finite
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 
 
 @pytest.mark.parametrize(
-    ("capable", "speedup", "dtype"),
-    [(True, 8.0, torch.bfloat16), (True, 2.6, torch.float32), (False, 8.0, torch.float32)],
+    ("capabilities", "dtype"),
+    [
+        ({"avx512_bf16": True, "amx_bf16": True}, torch.bfloat16),
+        ({"avx512_bf16": True, "amx_bf16": False}, torch.float32),
+        ({}, torch.float32),
+    ],
 )
-def test_a_cpu_runs_bfloat16_only_if_it_can_and_gains(monkeypatch, capable, speedup, dtype):
-    monkeypatch.setattr(precision, "_cpu_has_bfloat16", lambda: capable)
-    monkeypatch.setattr(precision, "_bfloat16_speedup", lambda: speedup)
-    assert pick_dtype(CPU) == dtype
-
-
-@pytest.mark.parametrize(
-    ("capabilities", "capable"),
-    [({"avx512_bf16": True}, True), ({"amx_bf16": True}, True), ({"avx512_bf16": False}, False)],
-)
-def test_the_capability_is_asked_of_torch(monkeypatch, capabilities, capable):
+def test_a_cpu_runs_bfloat16_only_in_matrix_units(monkeypatch, capabilities, dtype):
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities, raising=False)
-    assert precision._cpu_has_bfloat16() is capable
+    assert pick_dtype(CPU) == dtype
 
 
 def test_a_torch_that_does_not_know_means_float32(monkeypatch):
     monkeypatch.delattr(torch.cpu, "get_capabilities", raising=False)
     assert pick_dtype(CPU) == torch.float32
-
-
-def test_the_probe_measures_and_keeps_the_thread_count():
-    before = torch.get_num_threads()
-    precision._bfloat16_speedup.cache_clear()
-    assert 0.001 < precision._bfloat16_speedup() < 100
-    assert torch.get_num_threads() == before
 
 
 @pytest.mark.parametrize(("capability", "dtype"), [((6, 1), torch.float32), ((8, 0), torch.float16)])
