@@ -267,7 +267,11 @@ def another_format(rng: Random) -> tuple[bytes, tuple[str, ...]]:
         b"\x89HDF\r\n\x1a\n", b"\x7fELF\2\1\1\0", b"MZ\x90\0", b"#!/bin/sh\ntouch canary\n",
         b'{"error": "Access denied"}', b"\x1f\x8b\x08\0", b"",
     ]  # fmt: skip
-    return rng.choice(starts) + rng.randbytes(rng.choice([0, 40])), ("cut short", "no safetensors file")
+    return rng.choice(starts) + rng.randbytes(rng.choice([0, 40])), (
+        "cut short",
+        "no safetensors file",
+        "no model has so many",
+    )
 
 
 WHOLE: list[tuple[Maker, int]] = [

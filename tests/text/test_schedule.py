@@ -193,10 +193,12 @@ def test_the_order_of_magnitude_is_linear():
     text = "".join(rng.choice(["[", "]", "(", ")", ":", "|", "a", ":2]", "[a|b]", "[a:b:2]"]) for _ in range(20_000))
 
     def seconds(count):
-        begun = time.process_time()
+        taken = []
         for _ in range(3):
+            begun = time.process_time()
             schedule(text[:count].replace("|", ""), 20)
-        return time.process_time() - begun
+            taken.append(time.process_time() - begun)
+        return min(taken)
 
     seconds(1_000)
-    assert seconds(40_000) < 40 * max(seconds(4_000), 0.01)
+    assert seconds(40_000) < 50 * max(seconds(4_000), 0.01)
