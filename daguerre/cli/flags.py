@@ -73,6 +73,8 @@ class DrawingFlags:
         How strong the noise is that samplers add.
     ensd
         Eta noise seed delta: noise within the steps from a seed this far on.
+    noise
+        Whose random numbers: our own, those of A1111 with its RNG set to CPU, or to NV.
     rho
         How steep the karras and polyexponential schedules are.
     sigma_min
@@ -105,6 +107,7 @@ class DrawingFlags:
     s_tmax: float | None = None
     s_noise: float | None = None
     ensd: int | None = None
+    noise: Literal["cpu", "a1111", "nv"] | None = None
     rho: float | None = None
     sigma_min: float | None = None
     sigma_max: float | None = None

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..diffusion.schedule import SCHEDULES
 from ..models.unet import sinusoid
 from ..request import TextToImage
 from ..text.embed import Encoding
@@ -25,6 +26,7 @@ class Family:
     defaults: Mapping[str, Any] = field(default_factory=dict)  # request fields that differ from TextToImage's own
     vector: VectorOf | None = None
     zero_empty_negative: bool = False  # an empty negative prompt is all zeros, as trained (SDXL)
+    schedules: Mapping[str, str] = field(default_factory=dict)  # its own for some general ones, by their names
 
 
 def pooled_vector(pooled: Tensor, request: TextToImage, width: int, negative: bool) -> Tensor:
@@ -58,6 +60,7 @@ SDXL = Family(
     encodings=(Encoding(skip=2, final_norm=False, fixed=True), Encoding(skip=2, final_norm=False, pad=0, fixed=True)),
     vector=size_vector,
     zero_empty_negative=True,
+    schedules={name: f"{name}_xl" for name in SCHEDULES if f"{name}_xl" in SCHEDULES},
     defaults={"width": 1024, "height": 1024},
 )
 TINTYPE = replace(

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ..diffusion.conditions import ByCall, Conditions
 from ..diffusion.denoiser import Cond, Denoiser, NoiseSource, Process, Step, VarianceExploding
-from ..diffusion.noise import brownian, centered, fresh, initial, spherical
+from ..diffusion.noise import Source, brownian, brownian_tree, centered, fresh, initial, spherical
 from ..diffusion.prediction import OnLadder
 from ..diffusion.samplers import Spec, find_sampler
 from ..diffusion.schedule import NoiseLevels, find_schedule
@@ -68,17 +68,22 @@ class Drawing:
         """Of picture i. Seeds follow one another, but where variations of one seed are asked for."""
         return self.request.seed + (0 if self.request.variation_strength else i)
 
+    @property
+    def source(self) -> Source:
+        """Whose random numbers are drawn, always on the CPU."""
+        return "nv" if self.request.noise == "nv" else "cpu"
+
     def noise(self, i: int) -> Tensor:
         """The noise (1, C, H, W) that picture i begins with."""
         request, shape, factor = self.request, self.shape, self.model.vae.config.factor
         if request.seed_width:
             shape = shape[0], request.seed_height // factor, request.seed_width // factor
-        noise = initial([self.seed(i)], shape)
+        noise = initial([self.seed(i)], shape, self.source)
         if request.variation_strength:
-            other = initial([request.variation_seed + i], shape)
+            other = initial([request.variation_seed + i], shape, self.source)
             noise = spherical(request.variation_strength, noise, other)
         if shape != self.shape:
-            noise = centered(noise, initial([self.seed(i)], self.shape))
+            noise = centered(noise, initial([self.seed(i)], self.shape, self.source))
         return noise.to(self.model.device)
 
     def start(self, i: int, latents: Tensor | None = None) -> Tensor:
@@ -122,8 +127,11 @@ class Drawing:
     def _noise_source(self, seed: int) -> NoiseSource:
         if self.spec.noise == "brownian":
             levels = self.sigmas[self.sigmas > 0]
-            return brownian([seed], self.shape, levels.min().item(), levels.max().item(), self.model.device)
-        return fresh([seed], self.shape, self.model.device, delta=self.request.ensd)
+            ends = levels.min().item(), levels.max().item()
+            if self.request.noise == "cpu":
+                return brownian([seed], self.shape, *ends, self.model.device)
+            return brownian_tree([seed], self.shape, *ends, self.model.device, self.source)
+        return fresh([seed], self.shape, self.model.device, self.source, self.request.ensd)
 
     def picture(self, i: int, image: Image.Image, begun: float) -> Picture:
         """Picture i with its record; `begun` is what `time.perf_counter` told before its first step."""
@@ -131,6 +139,7 @@ class Drawing:
         record = Record(
             request=self.asked,
             seed=self.seed(i),
+            noise=self.request.noise,
             index=i,
             sampler=request.sampler,
             schedule=request.schedule,
@@ -170,6 +179,7 @@ def prepared(
     """
     asked, request = request, settled(request)
     asked = replace(asked, variation_seed=request.variation_seed)  # which no other part of the record tells
+    request = replace(request, schedule=model.family.schedules.get(request.schedule, request.schedule))
     spec, _ = find_sampler(request.sampler)
     with exact(), tiled(model, request), ExitStack() as stack:
         drawing = Drawing(

@@ -13,6 +13,7 @@ MAX_PROMPT = 20_000  # characters
 Emphasis = Literal["original", "no norm", "ignore", "none"]
 Resize = Literal["stretch", "crop", "fill", "latent"]  # A1111's resize modes 0 to 3
 Tiling = Literal["off", "x", "y", "both"]
+Noise = Literal["cpu", "a1111", "nv"]  # "nv": the numbers that CUDA's generator would draw
 Fill = Literal["fill", "original", "latent noise", "latent nothing"]  # A1111's masked contents 0 to 3
 # Smallest and largest value of each number; the only place where limits are written down.
 LIMITS: dict[str, tuple[float, float]] = {
@@ -42,6 +43,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "resize": get_args(Resize),
     "fill": get_args(Fill),
     "tiling": get_args(Tiling),
+    "noise": get_args(Noise),
 }
 
 
@@ -90,6 +92,9 @@ class TextToImage:
     s_tmax: float = 0.0  # 0 = no end
     s_noise: float = 1.0  # standard deviation of the noise that samplers add
     ensd: int = 0  # eta noise seed delta: the noise within steps comes from the seed this far on
+    noise: Noise = (
+        "cpu"  # "a1111" and "nv" have its Brownian tree in SDE samplers, "cpu" our own path, at half the time
+    )
     rho: float = 0.0  # of the Karras and polyexponential schedules; 0 = their own
     sigma_min: float = 0.0  # the noise levels that a schedule goes between; 0 = those that the model was trained on
     sigma_max: float = 0.0

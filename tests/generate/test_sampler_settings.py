@@ -93,3 +93,27 @@ def test_impossible_settings_are_refused_by_name(field: str, value: object) -> N
 def test_ends_of_a_schedule_in_the_wrong_order() -> None:
     with pytest.raises(RequestError, match="the lowest noise level, 9, is not below the highest, 3"):
         drawn(replace(REQUEST, sigma_min=9.0, sigma_max=3.0))
+
+
+def test_noise_is_drawn_by_the_generator_that_is_asked_for() -> None:
+    """By a torch generator as ever, by CUDA's algorithm, and within SDE samplers by the tree that A1111 has."""
+    for sampler, other in (("Euler", 2), ("DPM++ 2M SDE", 3)):
+        seen = {noise: pixels(sampler=sampler, noise=noise) for noise in ("cpu", "a1111", "nv")}
+        assert len(set(seen.values())) == other
+        assert seen["a1111"] == pixels(sampler=sampler, noise="a1111")
+    picture = drawn(replace(REQUEST, sampler="DPM++ 2M SDE", noise="nv"))
+    told = infotext.write(picture.record)
+    assert "RNG: NV" in told
+    assert infotext.to_request(infotext.read(told)).noise == "nv"
+    assert Record.from_json(picture.record.to_json()).again().noise == "nv"
+    with pytest.raises(RequestError, match="noise is 'gpu'; choose one of cpu, a1111, nv"):
+        replace(REQUEST, noise="gpu")
+
+
+def test_sdxl_has_steps_aligned_for_it() -> None:
+    def schedule(family: str) -> str:
+        request = TextToImage(prompt="x", steps=2, width=64, height=64, seed=1, schedule="align your steps")
+        (picture,) = [e for e in text_to_image(toy(family), request) if isinstance(e, Picture)]
+        return picture.record.schedule
+
+    assert (schedule("sd1"), schedule("sdxl")) == ("align_your_steps", "align_your_steps_xl")
