@@ -30,6 +30,7 @@ from daguerre.train.config import Loop, Optimizer
 from daguerre.train.illustrations import Lessons
 from daguerre.train.tintype import Pace, Plan
 
+TEXT_RATE = 2e-4  # of the text encoder, which learns along: held still, the U-Net stops to listen
 PART = 15_000_000  # bytes of one file of the result
 COLUMNS = (
     "image",
@@ -107,6 +108,7 @@ def planned(options: argparse.Namespace, run: Path, steps: int) -> Plan:
     rate = Optimizer(learning_rate=options.rate, warmup=min(500, steps // 10), decay=steps // 3)
     kit = options.kit
     return Plan(
+        text_rate=TEXT_RATE,
         pictures=kit / "pictures.parquet", run=run, names=kit / "names.parquet", lessons=lessons,
         unet=Pace(loop=loop, optimizer=rate),
     )  # fmt: skip
@@ -162,7 +164,7 @@ def join(out: Path, kit: Path, model: Path) -> None:
         for stage in ("autoencoder", "clip"):
             (run / stage).symlink_to((kit / stage).resolve())
         checkpoint.save(run / "unet", 0, {"averaged": unet}, {})
-        tintype.export(Plan(pictures=kit / "pictures.parquet", run=run), model)
+        tintype.export(Plan(pictures=kit / "pictures.parquet", run=run, text_rate=TEXT_RATE), model)
     print(model)
 
 

@@ -47,10 +47,11 @@ def test_from_the_kit_to_a_model_file(tmp_path):
     assert "12 pictures" in script("pack", tmp_path / "run", data, kit)
     few = "--steps", 3, "--batch", 2, "--scenes", 8, "--precision", "float32", "--eager"
     assert "3 of 3 steps" in script("train", kit, out, *few)
-    assert {path.name for path in out.iterdir()} == {"unet.0", "unet.1", "unet.2", "log.jsonl"}
+    assert {path.name for path in out.iterdir()} == {*(f"unet.{n}" for n in range(4)), "log.jsonl"}
     assert all(path.stat().st_size <= 16_000_000 for path in out.iterdir())
     script("join", out, kit, tmp_path / "model.safetensors")
     model = load_model(tmp_path / "model.safetensors", device="cpu", dtype="float32")
     assert torch.equal(model.vae.quant.weight, vae.quant.weight.half().float())
     averaged = checkpoint.newest(kit / "unet")[1]["averaged"]
-    assert all(torch.equal(v, averaged[k].half().float()) for k, v in model.unet.state_dict().items())
+    for part, network in (("unet", model.unet), ("text", model.text[0])):
+        assert all(torch.equal(v, averaged[f"{part}.{k}"].half().float()) for k, v in network.state_dict().items())
