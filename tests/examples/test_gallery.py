@@ -1,4 +1,4 @@
-"""docs/gallery.md shows what every example draws, in few bytes."""
+"""docs/gallery.md shows what every example draws, in few bytes; command lines of all pages can be typed."""
 
 import re
 import shlex
@@ -11,7 +11,11 @@ from daguerre.cli.main import app
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
-COMMANDS = re.findall(r"^daguerre .+$", (DOCS / "gallery.md").read_text(), re.MULTILINE)
+PAGES = [ROOT / "README.md", *sorted(DOCS.glob("*.md"))]
+BLOCKS = [
+    block for page in PAGES for block in re.findall(r"^```sh\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL)
+]
+COMMANDS = sorted({line for block in BLOCKS for line in re.findall(r"^daguerre .+$", block, re.MULTILINE)})
 MOST, MOST_IN_ALL = 60_000, 900_000  # bytes
 
 
@@ -32,5 +36,5 @@ def test_its_pictures_are_small_and_whole() -> None:
 
 
 @pytest.mark.parametrize("line", COMMANDS, ids=lambda line: " ".join(line.split()[1:3]))
-def test_its_command_lines_can_be_read(line: str) -> None:
-    app.parse_args(shlex.split(line)[1:], exit_on_error=False, print_error=False)
+def test_command_lines_can_be_read(line: str) -> None:
+    app.parse_args(shlex.split(line, comments=True)[1:], exit_on_error=False, print_error=False)
