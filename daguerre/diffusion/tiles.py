@@ -1,45 +1,34 @@
-"""Networks on latents larger than those they know: in overlapping tiles, joined in each call.
+"""Predictions for latents larger than a network knows: in overlapping tiles, joined in each call.
 
 MultiDiffusion (arXiv:2302.08113, equation 7): of all tiles that show a place, the weighted mean of what is predicted
 there. Weights fall towards a tile's edges (arXiv:2302.02412, section 3), so that no edge shows.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from math import ceil
 
 import torch
 from torch import Tensor
 
-from ..request import RequestError
-from .prediction import Network
 
+def joined(predict: Callable[[Tensor, slice, slice], Tensor], x: Tensor, size: int, overlap: int) -> Tensor:
+    """The prediction (B, C, H, W) for x, joined from those for its tiles, each told with its rows and columns.
 
-@dataclass(frozen=True)
-class Tiles:
-    """A network that calls another one for every tile."""
-
-    network: Network
-    size: int  # of a tile, in latent pixels along each side
-    overlap: int  # latent pixels that neighbors have in common, at least
-
-    def __call__(self, x: Tensor, t: Tensor, tokens: Tensor, vector: Tensor | None, **told: Tensor) -> Tensor:
-        """The prediction (B, C, H, W). Raises RequestError beside a control, whose hint is of the whole picture."""
-        if told:
-            raise RequestError("a picture in tiles cannot be steered by a ControlNet or T2I-Adapter; leave one out")
-        height, width = x.shape[-2:]
-        down, across = (window(min(self.size, side), self.overlap).to(x.device) for side in (height, width))
-        weight = down[:, None] * across
-        total, weights = None, torch.zeros(height, width, device=x.device)
-        for top in places(height, self.size, self.overlap):
-            for left in places(width, self.size, self.overlap):
-                rows, columns = slice(top, top + len(down)), slice(left, left + len(across))
-                made = self.network(x[..., rows, columns].contiguous(), t, tokens, vector)
-                total = made.new_zeros(*made.shape[:2], height, width) if total is None else total
-                total[..., rows, columns] += weight * made
-                weights[rows, columns] += weight
-        assert total is not None
-        return total / weights
+    A tile has `size` latent pixels along each side, and at least `overlap` of them in common with its neighbors.
+    """
+    height, width = x.shape[-2:]
+    down, across = (window(min(size, side), overlap).to(x.device) for side in (height, width))
+    weight = down[:, None] * across
+    total, weights = None, torch.zeros(height, width, device=x.device)
+    for top in places(height, size, overlap):
+        for left in places(width, size, overlap):
+            rows, columns = slice(top, top + len(down)), slice(left, left + len(across))
+            made = predict(x[..., rows, columns].contiguous(), rows, columns)
+            total = made.new_zeros(*made.shape[:2], height, width) if total is None else total
+            total[..., rows, columns] += weight * made
+            weights[rows, columns] += weight
+    assert total is not None
+    return total / weights
 
 
 def places(length: int, size: int, overlap: int) -> Iterator[int]:

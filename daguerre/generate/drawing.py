@@ -26,6 +26,7 @@ from ..runtime.precision import require_finite
 from .canvas import empty_canvas
 from .guides import Guides
 from .tiling import tiled
+from .window import Window
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,8 @@ class Drawing:
     sigmas: Tensor  # the noise levels to walk down
     conditions: tuple[Conditions, ...]  # over the sampler's calls
     unguided: OnLadder  # the network as a Denoiser; what steers the network from beside it changes this
+    part: Window | None = None  # what the network sees first, where it sees the picture part by part
+    given: Image.Image | None = None  # what is drawn over, of the whole picture's size: RGB
     around: Callable[[Denoiser], Denoiser] = lambda guided: guided  # what encloses guidance, such as a mask
     controls: tuple[UsedControl, ...] = ()  # that are attached
     pictures: tuple[UsedPicture, ...] = ()  # that were given along with the request
@@ -57,6 +60,11 @@ class Drawing:
     def cond(self) -> Cond:
         """The first positive condition of a drawing's beginning."""
         return self.conditions[0].positive[0][0]
+
+    @property
+    def window(self) -> Window:
+        """What the network sees first of the picture; hints and masks are of the whole."""
+        return self.part or Window.whole(self.request.width, self.request.height)
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -170,10 +178,17 @@ class Control(Protocol):
 
 @contextmanager
 def prepared(
-    model: Model, request: TextToImage, controls: Sequence[Control] = (), *, after: int = 0
+    model: Model,
+    request: TextToImage,
+    controls: Sequence[Control] = (),
+    *,
+    after: int = 0,
+    part: Window | None = None,
+    given: Image.Image | None = None,
 ) -> Iterator[Drawing]:
     """A request made ready to be drawn, in exact mode: a picture hangs on the model, the request and its seed alone,
-    not on what is drawn beside it. `after` counts the sampler's calls in a pass before this one.
+    not on what is drawn beside it. `after` counts the sampler's calls in a pass before this one; `part` and `given`
+    are those of the drawing.
 
     Raises RequestError for what cannot be drawn.
     """
@@ -190,6 +205,8 @@ def prepared(
             sigmas=walked(spec, model.levels, request),
             conditions=model.conditions(request, spec.calls * request.steps, after=after),
             unguided=model.denoiser(),
+            part=part,
+            given=given,
         )
         canvas = empty_canvas(model, drawing.shape)
         drawing = on_canvas(drawing, canvas)

@@ -22,26 +22,29 @@ class TowardsPicture:
     """A network guided towards the picture that it edits: arXiv:2211.09800, equation 3, less its guidance by text.
 
     To each output is added (scale - 1) times the difference that the picture makes under the negative prompt, so that
-    classifier-free guidance on top makes the whole equation. Two more pictures in each call.
+    classifier-free guidance on top makes the whole equation. Two more pictures in each call, on its negative side.
     """
 
     inner: Network
     negative: Cond  # of one picture, with the picture's channels
     scale: float
 
-    def __call__(self, x: Tensor, t: Tensor, tokens: Tensor, vector: Tensor | None) -> Tensor:
+    def __call__(self, x: Tensor, t: Tensor, tokens: Tensor, vector: Tensor | None, **told: Tensor) -> Tensor:
         picture, negative = self.negative.concat, self.negative
         assert picture is not None
         state = x[:1, : -picture.shape[1]]
         seen, blind = torch.cat([state, picture], 1), torch.cat([state, torch.zeros_like(picture)], 1)
         more = negative.tokens.to(tokens.dtype).expand(2, -1, -1)
+        sides = {name: side.new_zeros(2) for name, side in told.items()}
         if more.shape[1] != tokens.shape[1]:  # a longer prompt: in calls of their own
             beside = None if negative.vector is None else negative.vector.expand(2, -1)
-            with_it, without = self.inner(torch.cat([seen, blind]), t[:1].expand(2), more, beside).chunk(2)
-            return self.inner(x, t, tokens, vector) + (self.scale - 1) * (with_it - without)
+            with_it, without = self.inner(torch.cat([seen, blind]), t[:1].expand(2), more, beside, **sides).chunk(2)
+            return self.inner(x, t, tokens, vector, **told) + (self.scale - 1) * (with_it - without)
         beside = None if vector is None or negative.vector is None else negative.vector.expand(2, -1)
         vectors = vector if vector is None or beside is None else torch.cat([vector, beside])
-        y = self.inner(torch.cat([x, seen, blind]), torch.cat([t, t[:1], t[:1]]), torch.cat([tokens, more]), vectors)
+        sides = {name: torch.cat([side, sides[name]]) for name, side in told.items()}
+        latents, times = torch.cat([x, seen, blind]), torch.cat([t, t[:1], t[:1]])
+        y = self.inner(latents, times, torch.cat([tokens, more]), vectors, **sides)
         return y[:-2] + (self.scale - 1) * (y[-2:-1] - y[-1:])
 
 
@@ -55,8 +58,9 @@ def edit(model: Model, request: Edit, image: Image.Image, controls: Sequence[Con
         raise RequestError(f"the model {model.name} does not edit by instruction; take one trained for it, or img2img")
     given = opaque(image)
     request = with_size_of(request, given.size)
-    pixels = to_pixels(fitted(given, (request.width, request.height), request.resize))
-    with prepared(model, request, controls) as drawing:
+    fitting = fitted(given, (request.width, request.height), request.resize)
+    pixels = to_pixels(fitting)
+    with prepared(model, request, controls, given=fitting) as drawing:
         drawing = on_canvas(drawing, edited_canvas(model, pixels))
         if request.image_cfg_scale != 1:
             network = TowardsPicture(drawing.unguided.network, drawing.conditions[0].negative, request.image_cfg_scale)

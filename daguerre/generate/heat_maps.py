@@ -19,14 +19,16 @@ from torch.nn import functional as F
 
 from ..diffusion.denoiser import Denoiser
 from ..models.attention import Attend, attending
-from ..request import RequestError
+from ..request import Outpaint, RequestError
 from ..text.embed import tokenize
 from ..text.extra_networks import split_networks
 from ..text.prompt import BREAK, parse
 from ..text.segments import segments, without_comments
 from ..text.tokenizer import START, byte_pair_encoder
+from .controls.steering import Call, Inner, steered
 from .drawing import Drawing
 from .perturbations import grid
+from .window import Window
 
 # Colors of a map's overlay, in [0, 255], from where a word was not looked at to where most.
 COLORS = ((0, 0, 20), (90, 15, 110), (225, 75, 60), (255, 190, 60), (255, 255, 200))
@@ -45,16 +47,19 @@ class HeatMaps:
 
     Give it to a task along with the request: `text_to_image(model, request, controls=[maps])`. `words` are words or
     phrases of the prompt, in any case; by default each of its words. Raises RequestError for one that is not there.
+    Of a picture in tiles each map is joined from theirs; what is drawn on in windows has none.
     """
 
     words: Sequence[str] = ()
     _sums: Tensor = field(default_factory=lambda: torch.zeros(0), init=False, repr=False)  # (words, h, w) of latents
-    _layers: Tensor = field(default_factory=lambda: torch.zeros(0), init=False, repr=False)  # added up (words, 1, 1)
+    _layers: Tensor = field(default_factory=lambda: torch.zeros(0), init=False, repr=False)  # added up (words, h, w)
     _size: tuple[int, int] = field(default=(0, 0), init=False, repr=False)  # of the picture, height and width
 
     @contextmanager
     def attached(self, drawing: Drawing) -> Iterator[Drawing]:
         """The drawing, watched."""
+        if isinstance(drawing.request, Outpaint):
+            raise RequestError("heat maps are of a picture that is drawn at once; draw on without them")
         texts = _texts(drawing)
         known = tuple(dict.fromkeys(word for text in texts for word in words_of(text)))
         self.words = tuple(self.words) or known
@@ -65,42 +70,44 @@ class HeatMaps:
                 hint = f"did you mean {near[0]!r}?" if near else f"its words are {', '.join(known) or 'none'}"
                 raise RequestError(f"there is no {word!r} in the prompt; {hint}")
         self._size = drawing.request.height, drawing.request.width
+        factor = drawing.model.vae.config.factor
 
         def begun(guided: Denoiser) -> Denoiser:  # once for each picture
             self._sums = torch.zeros(len(self.words), *drawing.shape[1:])
-            self._layers = torch.zeros(len(self.words), 1, 1)
+            self._layers = torch.zeros_like(self._sums)
             return drawing.around(guided)
 
-        network = drawing.unguided.network
+        def steer(inner: Inner, call: Call) -> Tensor:
+            rows = [(i, one) for i, row in enumerate(call.tokens) for one in said if torch.equal(row, one.tokens)]
+            there = call.window.scaled(1 / factor)
+            with attending(drawing.model.unet, lambda path, attend: self._watching(path, attend, rows, there)):
+                return inner(call)
 
-        def watched(x: Tensor, t: Tensor, tokens: Tensor, vector: Tensor | None) -> Tensor:
-            rows = [(i, one) for i, row in enumerate(tokens) for one in said if torch.equal(row, one.tokens)]
-            with attending(drawing.model.unet, lambda path, attend: self._watching(path, attend, rows)):
-                return network(x, t, tokens, vector)
+        yield replace(steered(drawing, steer), around=begun)
 
-        yield replace(drawing, unguided=replace(drawing.unguided, network=watched), around=begun)
-
-    def _watching(self, path: str, attend: Attend, rows: list[tuple[int, Said]]) -> Attend | None:
+    def _watching(self, path: str, attend: Attend, rows: list[tuple[int, Said]], there: Window) -> Attend | None:
         if not rows or not path.endswith("cross_attn"):
             return None
 
         def watching(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
             for i, said in rows:
-                self._add(q[i], k[i], said.places)
+                self._add(q[i], k[i], said.places, there)
             return attend(q, k, v)
 
         return watching
 
-    def _add(self, q: Tensor, k: Tensor, places: tuple[list[int], ...]) -> None:
+    def _add(self, q: Tensor, k: Tensor, places: tuple[list[int], ...], there: Window) -> None:
         """What one layer attends to, for q (heads, S, D) and k (heads, T, D), one head after the other."""
-        size = self._sums.shape[-2:]
+        width, height = there.size
+        left, upper, right, lower = there.box
         small = torch.zeros(len(places), q.shape[1], device=q.device)
         for one, other in zip(q.float(), k.float(), strict=True):
             looks = (one @ other.T * q.shape[-1] ** -0.5).softmax(-1)  # (S, T)
             small += torch.stack([looks[:, columns].sum(1) / max(1, len(columns)) for columns in places])
-        shaped = (small / len(q)).reshape(1, len(places), *grid(q.shape[1], (size[0], size[1])))
-        self._sums += F.interpolate(shaped, size, mode="bicubic")[0].clamp_min(0).cpu()
-        self._layers += torch.tensor([bool(columns) for columns in places])[:, None, None]
+        shaped = (small / len(q)).reshape(1, len(places), *grid(q.shape[1], (height, width)))
+        seen = slice(upper, lower), slice(left, right)
+        self._sums[:, *seen] += F.interpolate(shaped, (height, width), mode="bicubic")[0].clamp_min(0).cpu()
+        self._layers[:, *seen] += torch.tensor([bool(columns) for columns in places])[:, None, None]
 
     def of(self, word: str) -> Tensor:
         """(H, W) of the picture's pixels: the share of attention that went to a word, a mean over its tokens.

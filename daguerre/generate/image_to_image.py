@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from ..diffusion.denoiser import Step
 from ..families.model import Model
 from ..request import ImageToImage
-from .drawing import Control, Drawing, Picture, prepared, to_image
+from .drawing import Control, Picture, prepared, to_image
 from .given import encoded, fitted, opaque, to_pixels, used, with_size_of
 
 
@@ -26,20 +26,19 @@ def image_to_image(
     """
     given = opaque(image)
     request = with_size_of(request, given.size)
-    with prepared(model, request, controls) as drawing:
+    fitting = fitted(given, (request.width, request.height), request.resize)
+    with prepared(model, request, controls, given=fitting) as drawing:
         drawing = replace(drawing, pictures=(used("image", given), *drawing.pictures))
-        latents = _latents(drawing, request, given)
+        latents = encoded(model, to_pixels(fitting)) if request.resize != "latent" else _resized(model, request, given)
         for i in range(request.count):
             begun = time.perf_counter()
             x = yield from drawing.steps(i, drawing.start(i, latents))
             yield drawing.picture(i, to_image(model.decode(x)), begun)
 
 
-def _latents(drawing: Drawing, request: ImageToImage, given: Image.Image) -> Tensor:
-    """The given picture's latents at the drawing's size."""
-    if request.resize != "latent":
-        pixels = to_pixels(fitted(given, (request.width, request.height), request.resize))
-        return encoded(drawing.model, pixels)
+def _resized(model: Model, request: ImageToImage, given: Image.Image) -> Tensor:
+    """The given picture's latents at its own size, then at the request's."""
     own = with_size_of(replace(request, width=0, height=0), given.size)
-    latents = encoded(drawing.model, to_pixels(fitted(given, (own.width, own.height), "stretch")))
-    return F.interpolate(latents, drawing.shape[1:], mode="bilinear")
+    latents = encoded(model, to_pixels(fitted(given, (own.width, own.height), "stretch")))
+    factor = model.vae.config.factor
+    return F.interpolate(latents, (request.height // factor, request.width // factor), mode="bilinear")

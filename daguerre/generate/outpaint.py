@@ -13,10 +13,12 @@ from PIL import Image, ImageChops
 from ..diffusion.denoiser import Step
 from ..families.model import Model
 from ..request import MAX_SEED, Outpaint, RequestError
+from .controls.steering import seen_through
 from .drawing import Control, Drawing, Picture, prepared, to_image
 from .given import GRID, opaque, to_pixels, used
 from .inpaint import drawn_over
 from .masks import joined, mirrored, softened, to_values
+from .window import Window
 
 MAX_PIXELS = 64_000_000  # of the result
 
@@ -29,6 +31,12 @@ class Plan(NamedTuple):
     given: tuple[int, int, int, int]  # box; its left upper corner is on the grid of latents
     window: tuple[int, int]
     corners: list[tuple[int, int]]  # left upper ones
+
+    def seen(self, k: int) -> Window:
+        """What window k shows of the result."""
+        left, upper, right, lower = self.result
+        x, y = self.corners[k][0] - left, self.corners[k][1] - upper
+        return Window((right - left, lower - upper), (x, y, x + self.window[0], y + self.window[1]))
 
 
 @torch.no_grad()
@@ -44,7 +52,7 @@ def outpaint(
     given = opaque(image)
     plan = planned(request, given.size, (model.defaults.width, model.defaults.height))
     request = replace(request, width=plan.window[0], height=plan.window[1])
-    with prepared(model, request, controls) as drawing:
+    with prepared(model, request, controls, part=plan.seen(0)) as drawing:
         drawing = replace(drawing, pictures=(used("image", given), *drawing.pictures))
         for i in range(request.count):
             begun = time.perf_counter()
@@ -61,7 +69,7 @@ def outpaint(
                 begin, fill = part, request.fill
                 if fill == "fill":
                     begin, fill = to_image(mirrored(to_pixels(part), to_values(mask) == 0)), "original"
-                made = yield from drawn_over(_window(drawing, k), i, begin, mask, fill)
+                made = yield from drawn_over(_window(drawing, k, plan), i, begin, mask, fill)
                 asked = softened(to_values(ImageChops.darker(mask, lasting.crop(box))), request.mask_blur)
                 canvas.paste(joined(part, made, asked.maximum(softened(to_values(mask), 0))), box)
                 unknown.paste(0, box)
@@ -116,8 +124,9 @@ def _lines(low: int, high: int, length: int, limit: int) -> list[int]:
     return [*range(low, high - length, stride), high - length]
 
 
-def _window(drawing: Drawing, k: int) -> Drawing:
-    """The drawing with noise of its own for window k, the request's for the first."""
+def _window(drawing: Drawing, k: int, plan: Plan) -> Drawing:
+    """The drawing of window k with noise of its own, the request's for the first."""
+    drawing = seen_through(drawing, plan.seen(k))
     if k == 0:
         return drawing
     request = drawing.request

@@ -4,21 +4,24 @@ A1111's "SD upscale" draws tile after tile and joins the pictures; here all tile
 """
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from PIL import Image, ImageOps
+from torch import Tensor
 
 from ..diffusion.denoiser import Step
-from ..diffusion.tiles import Tiles
+from ..diffusion.tiles import joined
 from ..families.model import Model
 from ..provenance.record import UsedPicture
 from ..request import RequestError, TextToImage, TiledUpscale
+from .controls.steering import Call, Inner, steered
 from .drawing import Control, Drawing, Picture
 from .given import GRID, opaque, used
 from .image_to_image import image_to_image
 from .upscale import Upscaler, load_upscaler, upscale
+from .window import Window
 
 FILTERS = {"Lanczos": Image.Resampling.LANCZOS, "Nearest": Image.Resampling.NEAREST}
 BUILT_IN = "built-in"
@@ -26,16 +29,31 @@ BUILT_IN = "built-in"
 
 @dataclass(frozen=True)
 class InTiles:
-    """A control under which the network sees tiles of so many pixels, and never the whole picture."""
+    """Controls under which the network sees tiles of so many pixels, and never the whole picture."""
 
     tile: int
     overlap: float  # share of a tile
+    controls: Sequence[Control] = ()  # which steer it in each tile
 
     @contextmanager
     def attached(self, drawing: Drawing) -> Iterator[Drawing]:
-        size = max(1, self.tile // drawing.model.vae.config.factor)
-        network = Tiles(drawing.unguided.network, size, round(size * self.overlap))
-        yield replace(drawing, unguided=replace(drawing.unguided, network=network))
+        factor, picture = drawing.model.vae.config.factor, drawing.window.picture
+        size = max(1, self.tile // factor)
+
+        def steer(inner: Inner, call: Call) -> Tensor:
+            def predict(x: Tensor, rows: slice, columns: slice) -> Tensor:
+                edges = columns.start, rows.start, columns.stop, rows.stop
+                left, upper, right, lower = (edge * factor for edge in edges)
+                return inner(call._replace(x=x, window=Window(picture, (left, upper, right, lower))))
+
+            return joined(predict, call.x, size, round(size * self.overlap))
+
+        width, height = (min(side, size * factor) for side in picture)
+        with ExitStack() as stack:
+            drawing = replace(drawing, part=Window(picture, (0, 0, width, height)))
+            for control in self.controls:
+                drawing = stack.enter_context(control.attached(drawing))
+            yield steered(drawing, steer)
 
 
 def tiled_upscale(
@@ -51,7 +69,8 @@ def tiled_upscale(
     upscaler = loaded(request.upscaler)
     seen = [used("image", given)] + ([UsedPicture(role="upscaler", sha256=upscaler.sha256)] if upscaler else [])
     large = _enlarged(given, request, upscaler)
-    for event in image_to_image(_sized(model, tile), request, large, (*controls, InTiles(tile, request.overlap))):
+    in_tiles = InTiles(tile, request.overlap, controls)
+    for event in image_to_image(_sized(model, tile), request, large, [in_tiles]):
         if isinstance(event, Picture):
             others = tuple(picture for picture in event.record.pictures if picture.role != "image")
             event = replace(event, record=replace(event.record, pictures=(*seen, *others)))

@@ -1,10 +1,9 @@
 """ControlNets, ControlLoRAs and T2I-Adapters: networks that see a picture and steer a U-Net to its shapes."""
 
-import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Literal, TypeVar, get_args
 
@@ -21,7 +20,8 @@ from ...models.t2i_adapter import T2IAdapter
 from ...provenance.record import UsedControl
 from ...request import RequestError, Resize
 from ..drawing import Drawing
-from ..given import fitted
+from ..given import GRID, fitted
+from ..window import Window
 from .hints import MODULES, opened
 from .steering import EVERY_STEP, Call, Inner, Span, Steer, skipping, steered, within
 
@@ -29,6 +29,7 @@ from .steering import EVERY_STEP, Call, Inner, Span, Steer, skipping, steered, w
 # authors' own way for pictures without a prompt.
 Mode = Literal["balanced", "prompt", "control", "guess"]
 T = TypeVar("T")
+KEPT = 16  # windows whose features are kept for the next step
 WEIGHTS = 0.25, 0.62, 0.825, 1.0  # of a T2I-Adapter's features under the prompt's lead, as A1111 weighs them
 
 
@@ -63,10 +64,13 @@ def _filled(file: ControlFile, model: Model) -> nn.Module:
 
 @dataclass(frozen=True, kw_only=True)
 class NetworkControl:
-    """A control's network with the picture that it shall see."""
+    """A control's network with the picture that it shall see, by default the one that is drawn over.
+
+    Its hint is made of all of the picture; where a part is drawn, the same part of the hint is seen.
+    """
 
     loaded: Loaded
-    image: Image.Image
+    image: Image.Image | None = None
     module: str = "none"  # how the picture becomes a hint: a name in `hints.MODULES`
     weight: float = 1.0
     span: Span = EVERY_STEP
@@ -85,7 +89,8 @@ class NetworkControl:
 
     @contextmanager
     def attached(self, drawing: Drawing) -> Iterator[Drawing]:
-        """The drawing steered by the network. Raises RequestError for a picture that its module cannot use."""
+        """The drawing steered by the network. Raises RequestError for a picture that its module cannot use, for none,
+        and where parts are drawn for one of another shape."""
         network = self.loaded.network
         if isinstance(network, ControlNet):
             steer = self._controlnet(drawing, network)
@@ -99,23 +104,41 @@ class NetworkControl:
         yield steered(drawing, steer, told, self.image)
 
     def _hinted(self, drawing: Drawing, multiple: int, colors: int, seen: Callable[[Tensor], T]) -> Callable[[Call], T]:
-        """What a network sees in the picture, at the size that a call has; made once for each size.
+        """What a network sees in the picture through the window of a call.
 
         The hint's sides are those of the latents times `REDUCTION`, rounded up to a multiple.
         """
-        unet = drawing.model.unet
-        image = opened(self.image, self.module)
+        unet, scale = drawing.model.unet, REDUCTION / drawing.model.vae.config.factor
+        image = self._picture(drawing)
 
         @cache
-        def at(height: int, width: int) -> T:
-            size = (math.ceil(side * REDUCTION / multiple) * multiple for side in (width, height))
-            wide, high = size
-            hint = MODULES[self.module](fitted(image, (wide, high), self.resize))
-            hint = hint.mean(0, keepdim=True) if colors == 1 else hint
+        def whole(picture: tuple[int, int]) -> Tensor:
+            hint = MODULES[self.module](fitted(image, picture, self.resize))
+            return hint.mean(0, keepdim=True) if colors == 1 else hint
+
+        @lru_cache(KEPT)
+        def at(window: Window) -> T:
+            hint = window.cut(whole(window.picture))
             return seen(hint[None].to(drawing.model.device, unet.conv_out.weight.dtype))
 
-        at(*drawing.shape[1:])  # so that a picture that cannot be used is refused before the first step
-        return lambda call: at(*call.x.shape[-2:])
+        def of(window: Window) -> T:
+            return at(window.scaled(scale, multiple))
+
+        of(drawing.window)  # so that a picture that cannot be used is refused before the first step
+        return lambda call: of(call.window)
+
+    def _picture(self, drawing: Drawing) -> Image.Image:
+        """What the hint is made of."""
+        image = self.image or drawing.given
+        if image is None:
+            told = f"the {self.loaded.kind} {self.loaded.name} has no picture to see, and none is drawn over"
+            raise RequestError(f"{told}; give it one, as KIND:MODEL:PICTURE")
+        image, (width, height) = opened(image, self.module), drawing.window.picture
+        missing = abs(image.width * height / image.height - width), abs(image.height * width / image.width - height)
+        if drawing.part and self.resize == "crop" and min(missing) >= GRID:
+            told = f"has {image.width} x {image.height} pixels and the whole picture {width} x {height}"
+            raise RequestError(f"the control picture of {self.loaded.name} {told}; they must have the same shape")
+        return image
 
     def _weight(self, call: Call) -> Tensor:
         """(B, 1, 1, 1): in all for each of the batch."""

@@ -19,6 +19,7 @@ from ...request import RequestError
 from ..drawing import Drawing
 from ..given import opaque
 from ..masks import to_values
+from ..window import Window
 from .steering import Call, Inner, Steer, steered
 
 HALVES = {"left": (0, 0, 1, 2), "right": (1, 0, 2, 2), "top": (0, 0, 2, 1), "bottom": (0, 1, 2, 2)}
@@ -28,7 +29,7 @@ HALVES = {"left": (0, 0, 1, 2), "right": (1, 0, 2, 2), "top": (0, 0, 2, 1), "bot
 class Region:
     """Where a prompt holds."""
 
-    mask: Image.Image  # white where it holds, of the size that is drawn or the same shape; gray is a share
+    mask: Image.Image | str  # white where it holds, of the picture's shape, gray a share; or a name of `HALVES`
     prompt: str
     weight: float = 1.0  # beside other regions in the same place
 
@@ -56,17 +57,23 @@ class Regions:
             raise RequestError(f"the base prompt's share is {self.base:g}; it must be a number from 0 to 1")
         if wrong := [region for region in self.regions if not 0 < region.weight <= 10]:
             raise RequestError(f"a region's weight is {wrong[0].weight:g}; it must be above 0 and at most 10")
+        for region in self.regions:
+            if isinstance(region.mask, str) and region.mask not in HALVES:
+                raise RequestError(f"a region's mask is {region.mask!r}; give a picture, or {', '.join(HALVES)}")
 
     @contextmanager
     def attached(self, drawing: Drawing) -> Iterator[Drawing]:
         """The drawing with its regions. Raises RequestError for a mask of another shape, and for one that is empty."""
-        size = drawing.request.width, drawing.request.height
+        size = drawing.window.picture
         masks = torch.cat([region.weight * _values(region, i, size) for i, region in enumerate(self.regions, 1)])
         conds = [_cond(drawing, region, i) for i, region in enumerate(self.regions, 1)]
         for region in self.regions:
-            told = UsedControl(kind="region", name=region.prompt, weight=region.weight, mode=f"base {self.base:g}")
+            name, image = (region.mask, None) if isinstance(region.mask, str) else ("none", region.mask)
+            told = UsedControl(
+                kind="region", module=name, name=region.prompt, weight=region.weight, mode=f"base {self.base:g}"
+            )
             steer = _blending(conds, masks, self.base) if region is self.regions[-1] else _nothing
-            drawing = steered(drawing, steer, told, region.mask)
+            drawing = steered(drawing, steer, told, image)
         yield drawing
 
 
@@ -82,21 +89,23 @@ def shares(masks: Tensor, base: float, size: tuple[int, int]) -> Tensor:
 
 def _blending(conds: list[Cond], masks: Tensor, base: float) -> Steer:
     @cache
-    def at(height: int, width: int) -> Tensor:
-        return shares(masks, base, (height, width))
+    def at(window: Window, height: int, width: int) -> Tensor:
+        return shares(window.cut(masks), base, (height, width))
 
     def steer(inner: Inner, call: Call) -> Tensor:
         own = inner(call)
         positive = call.side > 0
         if not positive.any():
             return own
-        weights = at(*call.x.shape[-2:]).to(own)
+        weights = at(call.window, *call.x.shape[-2:]).to(own)
         blended = weights[0] * own[positive]
         for cond, weight in zip(conds, weights[1:], strict=True):
+            if not weight.any():  # the window shows nothing of the region
+                continue
             count = int(positive.sum())
             tokens = cond.tokens.expand(count, -1, -1)
             vector = None if cond.vector is None else cond.vector.expand(count, -1)
-            there = Call(call.x[positive], call.t[positive], tokens, vector, call.side[positive])
+            there = Call(call.x[positive], call.t[positive], tokens, vector, call.side[positive], call.window)
             blended = blended + weight * inner(there)
         result = own.clone()
         result[positive] = blended
@@ -111,7 +120,7 @@ def _nothing(inner: Inner, call: Call) -> Tensor:
 
 def _values(region: Region, number: int, size: tuple[int, int]) -> Tensor:
     """(1, 1, H, W) in [0, 1]."""
-    mask = opaque(region.mask).convert("L")
+    mask = half(region.mask, size) if isinstance(region.mask, str) else opaque(region.mask).convert("L")
     if mask.width * size[1] != mask.height * size[0]:  # a second pass is larger
         told = f"has {mask.width} x {mask.height} pixels and the picture {size[0]} x {size[1]}"
         raise RequestError(f"the mask of region {number} {told}; they must have the same shape")

@@ -18,6 +18,7 @@ from ...provenance.record import UsedControl
 from ...request import RequestError
 from ..drawing import Drawing
 from ..given import used
+from ..window import Window
 
 
 class Call(NamedTuple):
@@ -28,6 +29,7 @@ class Call(NamedTuple):
     tokens: Tensor
     vector: Tensor | None
     side: Tensor  # (B,) 1 = positive, 0 = negative
+    window: Window  # what x shows of the picture
 
     def share(self, *, positive_only: bool) -> Tensor:
         """(B, 1, 1, 1): how much each of the batch is steered."""
@@ -44,6 +46,7 @@ class Steered:
     """A `Network` and what steers it; the last is the outermost."""
 
     network: Network
+    window: Window
     steers: tuple[Steer, ...] = ()
 
     def __call__(
@@ -53,16 +56,19 @@ class Steered:
         inner: Inner = self._bare
         for steer in self.steers:
             inner = partial(steer, inner)
-        return inner(Call(x, t, tokens, vector, torch.zeros(len(x), device=x.device) if side is None else side))
+        side = torch.zeros(len(x), device=x.device) if side is None else side
+        return inner(Call(x, t, tokens, vector, side, self.window))
 
     def _bare(self, call: Call) -> Tensor:
         return self.network(call.x, call.t, call.tokens, call.vector)
 
 
-def steered(drawing: Drawing, steer: Steer, told: UsedControl, image: Image.Image | None = None) -> Drawing:
+def steered(
+    drawing: Drawing, steer: Steer, told: UsedControl | None = None, image: Image.Image | None = None
+) -> Drawing:
     """The drawing with one more that steers its network, what a record tells of it, and the picture given for it."""
     network = drawing.unguided.network
-    network = network if isinstance(network, Steered) else Steered(network)
+    network = network if isinstance(network, Steered) else Steered(network, drawing.window)
     network = replace(network, steers=(*network.steers, steer))
     return replace(
         drawing,
@@ -73,9 +79,17 @@ def steered(drawing: Drawing, steer: Steer, told: UsedControl, image: Image.Imag
             )
             for c in drawing.conditions
         ),
-        controls=(*drawing.controls, told),
+        controls=(*drawing.controls, *([told] if told else [])),
         pictures=(*drawing.pictures, *([used(f"control {len(drawing.controls) + 1}", image)] if image else [])),
     )
+
+
+def seen_through(drawing: Drawing, window: Window) -> Drawing:
+    """The drawing with another part of its picture before the network, for all that steers it."""
+    network = drawing.unguided.network
+    if isinstance(network, Steered):
+        network = replace(network, window=window)
+    return replace(drawing, part=window, unguided=replace(drawing.unguided, network=network))
 
 
 def _sided(cond: Cond, side: float) -> Cond:

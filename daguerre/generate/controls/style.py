@@ -8,7 +8,7 @@ given picture that is brought back to noise by DDIM inversion, or that noise is 
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Literal, Self
 
 import torch
@@ -20,8 +20,9 @@ from ...diffusion.noise import initial
 from ...models.attention import Attend, Change, attending
 from ...models.unet import ResBlock, UNet, UNetConfig
 from ...provenance.record import UsedControl
-from ...request import MAX_SEED, RequestError
-from ..drawing import Drawing, on_canvas
+from ...request import MAX_SEED, RequestError, TextToImage
+from ..canvas import empty_canvas
+from ..drawing import Drawing, on_canvas, walked
 from ..given import encoded, fitted, opaque, to_pixels
 from .steering import EVERY_STEP, Call, Inner, Span, steered
 
@@ -118,15 +119,15 @@ class Style:
                 return inner(call)
             sigma = levels.sigma(call.t[0].cpu()).to(call.x.device)
             tokens, vector = call.tokens, call.vector
-            if reference is not drawing:
+            if self.prompt:
                 tokens = _by_side(call, said.tokens, negative.tokens)
-            if reference is not drawing and said.vector is not None and negative.vector is not None:
+            if self.prompt and said.vector is not None and negative.vector is not None:
                 vector = _by_side(call, said.vector, negative.vector)
-            channels, found, moments = drawing.shape[0], Found(), dict[nn.Module, Moments]()
-            beside = call.x[:, channels:] if call.x.shape[1] > channels else None
+            found, moments = Found(), dict[nn.Module, Moments]()
+            beside = None if said.concat is None else said.concat.expand(len(call.x), -1, -1, -1)
 
             def beheld(x: Tensor, t: Tensor, tokens: Tensor, vector: Tensor | None) -> Tensor:
-                return inner(Call(x, t, tokens, vector, call.side))
+                return inner(call._replace(x=x, t=t, tokens=tokens, vector=vector))
 
             with attending(unet, _recording(found)), _looking(unet, moments):
                 state = course.at(sigma).expand(len(call.x), -1, -1, -1)
@@ -141,16 +142,21 @@ class Style:
         yield steered(drawing, steer, self.told, self.image)
 
     def _reference(self, drawing: Drawing) -> Drawing:
-        """The drawing of the reference; the drawing itself for a picture that no prompt tells of."""
-        if self.image is not None and not self.prompt:
-            return drawing
-        request = replace(drawing.request, prompt=self.prompt, seed=self.seed, count=1, variation_strength=0.0)
-        conditions = drawing.model.conditions(request, drawing.conditions[-1].last)
-        return on_canvas(replace(drawing, request=request, conditions=conditions), drawing.cond.concat)
+        """The drawing of the reference, as large as what the network sees, with nothing that is drawn over: by its own
+        prompt, or by the drawing's for a picture that no prompt tells of."""
+        request, (width, height) = drawing.request, drawing.window.size
+        values = {f.name: getattr(request, f.name) for f in fields(TextToImage)} | {"width": width, "height": height}
+        reference = replace(drawing, request=TextToImage(**values))
+        if self.prompt:
+            own = replace(reference.request, prompt=self.prompt, seed=self.seed, count=1, variation_strength=0.0)
+            conditions = drawing.model.conditions(own, drawing.conditions[-1].last)
+            reference = replace(reference, request=own, conditions=conditions)
+        return on_canvas(reference, empty_canvas(drawing.model, reference.shape))
 
     def _course(self, drawing: Drawing) -> Course:
         course = Course()
         if self.image is None:
+            drawing = replace(drawing, sigmas=walked(drawing.spec, drawing.model.levels, drawing.request))
             x = drawing.start(0)
             for step in drawing.steps(0, x):
                 course.add(step.sigma, x, step.x0)

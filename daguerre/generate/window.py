@@ -1,0 +1,39 @@
+"""What a network sees of the picture that is made: all of it, or a part where it is drawn in tiles or windows."""
+
+from math import ceil
+from typing import NamedTuple, Self
+
+import torch
+from torch import Tensor
+
+
+class Window(NamedTuple):
+    """A box in a picture, in pixels. What is made for the whole picture, such as a mask, is seen through it."""
+
+    picture: tuple[int, int]  # width and height of the whole
+    box: tuple[int, int, int, int]  # left, upper, right, lower; it may reach beyond the picture
+
+    @classmethod
+    def whole(cls, width: int, height: int) -> Self:
+        """A window that shows everything."""
+        return cls((width, height), (0, 0, width, height))
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height of what is seen."""
+        left, upper, right, lower = self.box
+        return right - left, lower - upper
+
+    def scaled(self, scale: float, multiple: int = 1) -> Self:
+        """The window of a picture so many times as large, its own sides rounded up to a multiple."""
+        width, height = (round(side * scale) for side in self.picture)
+        left, upper, right, lower = (round(edge * scale) for edge in self.box)
+        wide, high = (ceil(side / multiple) * multiple for side in (right - left, lower - upper))
+        return type(self)((width, height), (left, upper, left + wide, upper + high))
+
+    def cut(self, values: Tensor) -> Tensor:
+        """What is seen of values (..., H, W) at the picture's size. Beyond the picture its edges go on."""
+        (width, height), (left, upper, right, lower) = self
+        rows = torch.arange(upper, lower).clamp(0, height - 1)
+        columns = torch.arange(left, right).clamp(0, width - 1)
+        return values[..., rows[:, None], columns]
