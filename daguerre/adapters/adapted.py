@@ -4,11 +4,12 @@ import logging
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
-from ..families.model import Model
-from ..provenance.record import UsedAdapter
+from ..families.model import Attach, Model
+from ..provenance.record import Pass, UsedAdapter
 from .change import Change
 from .formats import load_lora
 from .hypernetwork import Hypernetwork
@@ -30,27 +31,24 @@ class AdapterFile:
     word: str = ""  # of an embedding; "": as the file or its name says
     name: str = ""  # by which a prompt asks for anything else; "": none does, and a record has the file's
     ranks: int | None = None  # only the first so many of a LoRA; None: all
+    during: Pass = ""  # the pass of a hires fix to be used in alone
 
 
 @contextmanager
 def adapted(model: Model, files: Sequence[AdapterFile]) -> Iterator[tuple[Model, tuple[UsedAdapter, ...]]]:
-    """The model with all of the files attached, for the body, and how a record names them. Raises AdapterError."""
-    used = []
+    """The model with all of the files attached, for the body, and how a record names them. Raises AdapterError.
+
+    Files for one pass alone are attached by `Model.during`, and are read before.
+    """
+    used, passes = [], dict(model.passes)
     with ExitStack() as stack:
         for file in files:
-            name = file.name or (file.path.stem if file.path.is_file() else file.path.name)
-            if file.kind == "embedding":
-                inversion = TextualInversion.load(file.path, model, file.word)
-                model, name = stack.enter_context(inversion.attach(model)), inversion.word
-            elif file.kind == "hypernetwork":
-                stack.enter_context(Hypernetwork.load(file.path, model).attach(model, file.weight))
+            name, attach = _read(file, model)
+            if file.during:
+                with attach(model):  # refused now, or not at all
+                    passes[file.during] = (*passes.get(file.during, ()), attach)
             else:
-                lora, report = load_lora(file.path, model)
-                if report.unmatched:
-                    count, first = len(report.unmatched), report.unmatched[0]
-                    log.warning("%s: %d tensors fit no layer of this model, such as %r", file.path, count, first)
-                lora = lora if file.ranks is None else narrowed(lora, file.ranks)
-                stack.enter_context(lora.attach(model, file.weight, file.text_weight))
+                model = stack.enter_context(attach(model))
             used.append(
                 UsedAdapter(
                     kind=file.kind,
@@ -59,11 +57,33 @@ def adapted(model: Model, files: Sequence[AdapterFile]) -> Iterator[tuple[Model,
                     weight=file.weight,
                     text_weight=file.text_weight,
                     ranks=file.ranks,
+                    during=file.during,
                 )
             )
-        if names := tuple(file.name for file in files if file.name):
-            model = replace(model, attached=(*model.attached, *names))
-        yield model, tuple(used)
+        yield replace(model, passes=passes), tuple(used)
+
+
+def _read(file: AdapterFile, model: Model) -> tuple[str, Attach]:
+    """What a record calls a file, and what attaches it."""
+    if file.kind == "embedding":
+        inversion = TextualInversion.load(file.path, model, file.word)
+        return inversion.word, inversion.attach
+    if file.kind == "hypernetwork":
+        attach = partial(Hypernetwork.load(file.path, model).attach, strength=file.weight)
+    else:
+        lora, report = load_lora(file.path, model)
+        if report.unmatched:
+            count, first = len(report.unmatched), report.unmatched[0]
+            log.warning("%s: %d tensors fit no layer of this model, such as %r", file.path, count, first)
+        lora = lora if file.ranks is None else narrowed(lora, file.ranks)
+        attach = partial(lora.attach, scale=file.weight, text_scale=file.text_weight)
+
+    @contextmanager
+    def attached(to: Model) -> Iterator[Model]:
+        with attach(to):
+            yield replace(to, attached=(*to.attached, file.name)) if file.name else to
+
+    return file.name or (file.path.stem if file.path.is_file() else file.path.name), attached
 
 
 def narrowed(lora: LoRA, ranks: int) -> LoRA:

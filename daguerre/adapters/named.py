@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from ..files.reader import open_checkpoint
 from ..request import RequestError, TextToImage
 from ..text.extra_networks import split_networks
 from ..text.segments import without_comments
+from ..text.template import second_prompts
 from ..text.tokenizer import Tokenizer
 from .adapted import AdapterFile
 from .textual_inversion import TextualInversion, WithWord
@@ -25,10 +27,20 @@ ALIAS = "ss_output_name"  # in the metadata of a file: what its maker calls it
 def networks_of(request: TextToImage, loras: Path, hypernetworks: Path) -> list[AdapterFile]:
     """The files that the prompt's tags name, with their weights, in the tags' order.
 
+    Where a second pass has a prompt of its own, each pass has the files that its own prompt names, and no others.
     A name is that of a file in the folder, without its ending, or what its metadata call it, in any case. Raises
     RequestError for a tag that cannot be read and a name that is not there, or twice.
     """
     prompt = without_comments(request.prompt) if request.comments else request.prompt
+    first, (own, _) = _files_of(prompt, loras, hypernetworks), second_prompts(request)
+    if not own:
+        return first
+    second = _files_of(own, loras, hypernetworks)
+    return [*(replace(file, during="first") for file in first), *(replace(file, during="second") for file in second)]
+
+
+def _files_of(prompt: str, loras: Path, hypernetworks: Path) -> list[AdapterFile]:
+    """What the tags of a prompt without comments name."""
     files = []
     for asked in split_networks(prompt)[1]:
         if asked.kind == "hypernet":
@@ -73,11 +85,12 @@ def called(name: str, folder: Path) -> list[Path]:
 
 
 def words_of(request: TextToImage, folder: Path, model: Model) -> list[AdapterFile]:
-    """The embeddings in a folder whose word, that is the name of their file, stands in one of the prompts.
+    """The embeddings in a folder whose word, that is the name of their file, stands in a prompt of either pass.
 
     Longer words go first, so that none is found within another. Those of other models are passed over, with a warning.
     """
-    text, files = f"{request.prompt}\n{request.negative_prompt}", list[AdapterFile]()
+    said = request.prompt, request.negative_prompt, *second_prompts(request)
+    text, files = "\n".join(said), list[AdapterFile]()
     paths = (p for p in _files(folder) if p.suffix.lower() in (*SUFFIXES, *PICTURES) and p.stem.split())
     for path in sorted(paths, key=lambda path: (-len(path.stem), path)):
         known = WithWord(Tokenizer(), path.stem, range(0)).pattern

@@ -1,7 +1,7 @@
 """A model ready to draw: networks, where they run, and what its family and its file say of them."""
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Literal
@@ -27,6 +27,7 @@ from ..text.tokenizer import Tokenizer
 from .catalog import Family
 
 Prediction = Literal["epsilon", "v", "flow"]
+Attach = Callable[["Model"], AbstractContextManager["Model"]]  # of an adapter, for so long
 CPU = torch.device("cpu")
 BAND = 16  # rows of latents decoded at once in low-memory mode
 
@@ -47,6 +48,7 @@ class Model:
     levels: NoiseLevels = field(default_factory=scaled_linear)
     tokenizer: Tokenizer = field(default_factory=Tokenizer)
     attached: tuple[str, ...] = ()  # LoRAs and hypernetworks, by the names that prompts may ask for
+    passes: Mapping[str, tuple[Attach, ...]] = field(default_factory=dict)  # what `during` attaches, by its pass
     device: torch.device = CPU
     low_memory: bool = False
     reload: Mapping[str, Callable[[nn.Module], object]] = field(default_factory=dict)  # by part, for freed weights
@@ -64,6 +66,15 @@ class Model:
     def on_device(self, part: str) -> AbstractContextManager[nn.Module]:
         """A part where it computes; in low-memory mode it leaves afterwards."""
         return resident(self.parts[part], self.device, leave=self.low_memory, reload=self.reload.get(part))
+
+    @contextmanager
+    def during(self, which: Literal["first", "second"]) -> Iterator["Model"]:
+        """The model in a pass of a hires fix, with the adapters that only the prompt of this pass names."""
+        with ExitStack() as stack:
+            model = self
+            for attach in self.passes.get(which, ()):
+                model = stack.enter_context(attach(model))
+            yield model
 
     def encode(self, request: TextToImage) -> tuple[Cond, Cond]:
         """The positive and the negative condition, a batch of one each, with equally many tokens.

@@ -14,6 +14,7 @@ from ..diffusion.denoiser import Step
 from ..families.model import Model
 from ..provenance.record import UsedPicture
 from ..request import Hires, ImageToImage, RequestError, TextToImage
+from ..text.template import second_prompts
 from .drawing import Control, Picture, prepared, settled, to_image
 from .given import GRID, encoded, to_pixels
 from .upscale import Upscaler, load_upscaler, upscale
@@ -36,8 +37,9 @@ def second_pass(first: TextToImage, hires: Hires) -> ImageToImage:
     values = {f.name: getattr(first, f.name) for f in fields(TextToImage)}
     width, height = enlarged_size((first.width, first.height), hires)
     values |= {"hires": None, "width": width, "height": height, "steps": hires.steps or first.steps}
-    for name in ("sampler", "schedule", "prompt", "negative_prompt"):
-        values[name] = getattr(hires, name) or values[name]
+    own, own_negative = second_prompts(replace(first, hires=hires))
+    said = {"sampler": hires.sampler, "schedule": hires.schedule, "prompt": own, "negative_prompt": own_negative}
+    values |= {name: value for name, value in said.items() if value}
     if hires.sampler and not hires.schedule:
         values["schedule"] = "automatic"
     check_upscaler(hires.upscaler)
@@ -65,16 +67,19 @@ def drawn_twice(
     """Yields the steps of both passes of every picture, and each picture after them."""
     first = settled(request)
     over = settled(second_pass(first, hires))
+    if any(second_prompts(first)):
+        with model.during("second") as whole:
+            whole.encode(over)  # refused now, not after a pass
     upscaler = None if hires.upscaler in LATENT | FILTERS else loaded(hires.upscaler)
     given = () if upscaler is None else (UsedPicture(role="hires upscaler", sha256=upscaler.sha256),)
     asked = replace(request, variation_seed=first.variation_seed)
     for i in range(first.count):
         begun = time.perf_counter()
-        with prepared(model, replace(first, hires=None), controls) as drawing:
+        with model.during("first") as whole, prepared(whole, replace(first, hires=None), controls) as drawing:
             latents = yield from drawing.steps(i, drawing.start(i))
             calls = drawing.spec.calls * first.steps
             latents = enlarged(model, latents, over, hires.upscaler, upscaler)
-        with prepared(model, over, controls, after=calls) as drawing:
+        with model.during("second") as whole, prepared(whole, over, controls, after=calls) as drawing:
             x = yield from drawing.steps(i, drawing.start(i, latents))
             drawing = replace(drawing, asked=asked, request=first, pictures=(*given, *drawing.pictures))
             yield drawing.picture(i, to_image(model.decode(x)), begun)

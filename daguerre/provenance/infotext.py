@@ -98,6 +98,8 @@ def write(record: Record) -> str:
         **_told(request.guides),
         "Template": record.template or None,
         "Negative Template": record.negative_template or None,
+        "Hires template": record.hires_template or None,
+        "Hires negative template": record.hires_negative_template or None,
         "Lora hashes": _hashes(record, "lora", 10),
         "TI hashes": _hashes(record, "embedding", 12),
         "Emphasis": request.emphasis.capitalize() if request.emphasis != "original" else None,
@@ -224,7 +226,8 @@ def _postprocessing(used: tuple[UsedUpscaler, ...]) -> dict[str, Any]:
 
 def _hashes(record: Record, kind: str, digits: int) -> str | None:
     """Names and the beginnings of SHA-256, by which model sites find files."""
-    return ", ".join(f"{used.name}: {used.sha256[:digits]}" for used in record.adapters if used.kind == kind) or None
+    files = dict.fromkeys((used.name, used.sha256[:digits]) for used in record.adapters if used.kind == kind)
+    return ", ".join(f"{name}: {sha256}" for name, sha256 in files) or None
 
 
 def _number(value: float) -> float | int:

@@ -8,13 +8,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
-from typing import Any, Self
+from typing import Any, Literal, Self, get_args
 
 from PIL import Image
 
 from .. import __version__
 from ..request import GUIDES, REQUESTS, Guide, Hires, RequestError, TextToImage
 
+Pass = Literal["", "first", "second"]  # of a hires fix; "": all there are
 LIBRARIES = ("torch", "numpy", "Pillow", "safetensors")
 # The fields beside the request that decide the pixels, weightiest first, and what a reader calls them.
 DECISIVE = {
@@ -62,9 +63,11 @@ class UsedAdapter:
     weight: float = 1.0
     text_weight: float | None = None  # in the text encoders; None: `weight`
     ranks: int | None = None  # only the first so many of a LoRA; None: all
+    during: Pass = ""  # the pass that it was attached in
 
     def __str__(self) -> str:
-        return f"{self.name} ({self.sha256[:10]}, {self.weight:g})"
+        alone = f", {self.during} pass" if self.during else ""
+        return f"{self.name} ({self.sha256[:10]}, {self.weight:g}{alone})"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,6 +118,8 @@ class Record:
     request: TextToImage  # as asked for
     template: str = ""  # the prompt as it was typed, where styles or choices made another of it
     negative_template: str = ""
+    hires_template: str = ""  # likewise of a second pass's own prompts
+    hires_negative_template: str = ""
     seed: int  # of this picture, never -1
     index: int = 0  # of the request's pictures
     sampler: str  # as resolved: never an alias, nor a name with a schedule in it
@@ -163,7 +168,7 @@ class Record:
             raise RecordError(f"the record is not JSON: {error}") from error
         if not isinstance(values, dict):
             raise RecordError("the record is not a JSON object")
-        since = {**dict.fromkeys(USED, ()), "template": "", "negative_template": ""}
+        since = {**dict.fromkeys(USED, ()), **dict.fromkeys(TEMPLATES, "")}
         values = {**since, **values}  # unknown to records before there were any
         types = {f.name: f.type for f in fields(cls)}
         if unknown := sorted(set(values) - set(types)):
@@ -215,6 +220,8 @@ def _adapters(values: Any) -> tuple[UsedAdapter, ...]:
             raise ValueError("weight and text_weight are finite numbers")
         if used.ranks is not None and (type(used.ranks) is not int or used.ranks < 1):
             raise ValueError("ranks is a whole number above 0")
+        if used.during not in get_args(Pass):
+            raise ValueError("during is 'first', 'second' or nothing")
     return found
 
 
@@ -250,6 +257,7 @@ def _pictures(values: Any) -> tuple[UsedPicture, ...]:
 USED: Mapping[str, Callable[[Any], Any]] = {
     "adapters": _adapters, "upscalers": _upscalers, "controls": _controls, "pictures": _pictures
 }  # fmt: skip
+TEMPLATES = ("template", "negative_template", "hires_template", "hires_negative_template")
 
 
 def _is_table(value: Any) -> bool:

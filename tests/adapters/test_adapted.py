@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -48,6 +49,35 @@ def test_all_files_are_attached_and_recorded(tmp_path: Path, caplog: pytest.LogC
         adapted(model, [AdapterFile(kind="lora", path=tmp_path / "more.safetensors")]),
     ):
         assert "2 tensors fit no layer" in caplog.text
+
+
+@torch.no_grad()
+def test_files_for_one_pass_are_attached_in_it_alone(tmp_path: Path) -> None:
+    model = toy("sd1")
+    for seed, name in enumerate(("always", "small", "large")):
+        save_lora(tmp_path / f"{name}.safetensors", random_lora(model, seed), model, "kohya")
+    always, small, large = (
+        AdapterFile(kind="lora", path=tmp_path / f"{name}.safetensors", name=name, during=during)
+        for name, during in (("always", ""), ("small", "first"), ("large", "second"))
+    )
+    expected = []
+    for pair in ([always], [always, replace(small, during="")], [always, replace(large, during="")]):
+        with adapted(model, pair):
+            expected.append(outputs(model))
+    plain = outputs(model)
+    with adapted(model, [always, small]) as (inner, _), adapted(inner, [large]) as (whole, used):
+        assert apart(outputs(model), expected[0]) == 0
+        for which, told in (("first", expected[1]), ("second", expected[2])):
+            with whole.during(which) as one:
+                assert apart(outputs(model), told) == 0
+                assert one.attached == ("always", "small" if which == "first" else "large")
+        assert apart(outputs(model), expected[0]) == 0
+        assert (used[0].name, used[0].during) == ("large", "second")
+    assert apart(outputs(model), plain) == 0
+    assert min(apart(a, b) for a, b in ((plain, expected[0]), expected[:2], expected[1:])) > 0.01
+    (tmp_path / "large.safetensors").write_bytes((tmp_path / "small.safetensors").read_bytes()[:-9])
+    with pytest.raises(ValueError, match=r"large\.safetensors"), adapted(model, [large]):
+        pass
 
 
 def test_the_hash_of_a_folder_is_that_of_all_its_weights(tmp_path: Path) -> None:

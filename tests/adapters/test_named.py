@@ -3,7 +3,7 @@ import torch
 from safetensors.torch import save_file
 
 from daguerre.adapters.named import called, find, networks_of
-from daguerre.request import RequestError, TextToImage
+from daguerre.request import Hires, RequestError, TextToImage
 
 
 @pytest.fixture
@@ -47,6 +47,20 @@ def test_tags_in_comments_and_negative_prompts_ask_for_nothing(folder):
     assert asked("a # <lora:peft>", folder) == []
     assert asked("a # <lora:peft>", folder, comments=False) != []
     assert asked("a", folder, negative_prompt="<lora:peft>") == []
+
+
+def passes(hires, folder, prompt="a <lora:peft:0.5>", **changes):
+    files = networks_of(TextToImage(prompt=prompt, hires=hires, **changes), folder, folder)
+    return [(file.name, file.weight, file.during) for file in files]
+
+
+def test_each_pass_has_what_its_own_prompt_names(folder):
+    both = [("peft", 0.5, "first"), ("peft", 0.7, "second"), ("broken", 1.0, "second")]
+    assert passes(Hires(prompt="b <lora:peft:0.7><hypernet:broken>"), folder) == both
+    assert passes(Hires(prompt="b"), folder) == [("peft", 0.5, "first")]
+    assert passes(Hires(prompt="<lora:peft>"), folder, "a") == [("peft", 1.0, "second")]
+    for same in (None, Hires(), Hires(prompt="# <lora:broken>"), Hires(negative_prompt="<lora:broken>")):
+        assert passes(same, folder) == [("peft", 0.5, "")]
 
 
 @pytest.mark.parametrize(

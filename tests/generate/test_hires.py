@@ -1,15 +1,20 @@
 from dataclasses import replace
 from functools import cache
+from itertools import combinations
 
 import pytest
 import torch
 
-from daguerre import Hires
+from daguerre import Hires, text_to_image
+from daguerre.adapters.adapted import adapted
+from daguerre.adapters.formats import save_lora
+from daguerre.adapters.named import networks_of
 from daguerre.diffusion.denoiser import Step
 from daguerre.generate.drawing import Picture
 from daguerre.generate.hires import LATENT, enlarged_size, larger_latents, second_pass
 from daguerre.provenance.record import Record
 from daguerre.request import ImageToImage, RequestError
+from tests.adapters.made import random_lora
 from tests.generate.test_text_to_image import REQUEST, draw, hashes
 from tests.toy import toy as built
 
@@ -18,8 +23,6 @@ HIGH = replace(REQUEST, steps=2, hires=Hires(scale=1.5, strength=0.5))
 
 
 def test_both_passes_are_walked_and_the_picture_is_large():
-    from daguerre import text_to_image
-
     events = list(text_to_image(toy(), replace(HIGH, hires=Hires(scale=1.5, steps=3))))
     assert [type(event) for event in events] == [Step] * 5 + [Picture]
     assert [event.x.shape[-1] for event in events[:-1]] == [8, 8, 12, 12, 12]
@@ -93,6 +96,53 @@ def test_the_second_pass_asks_for_what_the_first_asked():
 def test_what_makes_no_sense_is_refused(values, words):
     with pytest.raises(RequestError, match=words):
         draw(toy(), replace(REQUEST, hires=Hires(**values)))
+
+
+@pytest.fixture
+def networks(tmp_path):
+    """A folder with two LoRAs for the toy model, and the files that a request's tags name there."""
+    for seed, name in enumerate(("ink", "fur")):
+        save_lora(tmp_path / f"{name}.safetensors", random_lora(toy(), seed), toy(), "kohya")
+    return lambda request: networks_of(request, tmp_path, tmp_path)
+
+
+def steps(request, files):
+    with adapted(toy(), files) as (model, _):
+        return [event.x for event in text_to_image(model, request) if isinstance(event, Step)]
+
+
+def test_each_pass_is_drawn_with_the_networks_of_its_own_prompt(networks):
+    inked = replace(HIGH, prompt="a red apple <lora:ink>")
+    other = replace(inked, hires=replace(HIGH.hires, prompt="a red apple <lora:fur>"))
+    first = steps(replace(inked, hires=None), networks(inked))
+    alone = steps(replace(HIGH, hires=None), [])
+    found = {}
+    for name, request in {
+        "both": inked,
+        "other": other,
+        "second": replace(other, prompt="a red apple"),
+        "first": replace(inked, hires=replace(HIGH.hires, prompt="a red apple")),
+    }.items():
+        made = steps(request, networks(request))
+        assert all(map(torch.equal, made[:2], alone if name == "second" else first))
+        found[name] = made[-1]
+    assert not torch.equal(alone[-1], first[-1])
+    over = steps(replace(HIGH, hires=replace(HIGH.hires, prompt="a red apple")), [])[-1]
+    assert min((a - b).abs().max() for a, b in combinations([*found.values(), over], 2)) > 1e-3
+
+
+def test_a_network_that_only_the_second_pass_lacks_is_refused_before_the_first(networks):
+    request = replace(HIGH, prompt="a <lora:ink>", hires=Hires(prompt="a <lora:fur>"))
+    with (
+        adapted(toy(), networks(replace(request, hires=None))) as (model, _),
+        pytest.raises(RequestError, match="asks for 'fur', which is not attached"),
+    ):
+        next(iter(text_to_image(model, request)))
+
+
+def test_a_comment_is_no_prompt_of_the_second_passs_own():
+    assert hashes(toy(), replace(HIGH, hires=replace(HIGH.hires, prompt="# later"))) == hashes(toy(), HIGH)
+    assert second_pass(HIGH, replace(HIGH.hires, prompt="fur # thick")).prompt == "fur"
 
 
 def test_only_text_to_image_has_a_second_pass():

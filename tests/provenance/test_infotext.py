@@ -53,6 +53,14 @@ def test_adapters_are_named_with_the_hashes_that_model_sites_know():
     assert found["TI hashes"] == "zwx: 222222222222"
 
 
+def test_both_passes_of_a_hires_fix_are_told_of():
+    used = [UsedAdapter(kind="lora", name="ink", sha256="1" * 64, during=which) for which in ("first", "second")]
+    made = record(adapters=tuple(used), template="a", hires_template="{a|b}", hires_negative_template="{c|d}")
+    found = infotext.read(infotext.write(made))
+    assert found["Lora hashes"] == "ink: 1111111111"
+    assert (found["Hires template"], found["Hires negative template"]) == ("{a|b}", "{c|d}")
+
+
 def test_what_is_as_usual_is_left_out():
     text = infotext.write(record(request=TextToImage(prompt="a")))
     assert "\n" in text

@@ -40,14 +40,14 @@ def test_a_picture_of_many_is_asked_for_again_alone():
 def test_adapters_are_kept_in_their_order_and_older_records_have_none():
     used = (
         UsedAdapter(kind="embedding", name="zwx", sha256="a" * 64),
-        UsedAdapter(kind="lora", name="ink", sha256="b" * 64, weight=0.5, text_weight=-1),
+        UsedAdapter(kind="lora", name="ink", sha256="b" * 64, weight=0.5, text_weight=-1, during="second"),
     )
     made = record(adapters=used)
     assert Record.from_json(made.to_json()).adapters == used
-    older = {name: value for name, value in asdict(made).items() if name != "adapters"}
+    older = {name: value for name, value in asdict(made).items() if name not in ("adapters", "hires_template")}
     assert Record.from_json(json.dumps(older)).adapters == ()
     assert differences(made, record()) == [
-        "LoRAs and embeddings: zwx (aaaaaaaaaa, 1), ink (bbbbbbbbbb, 0.5) then, none now"
+        "LoRAs and embeddings: zwx (aaaaaaaaaa, 1), ink (bbbbbbbbbb, 0.5, second pass) then, none now"
     ]
 
 
@@ -75,6 +75,7 @@ def changed(**changes):
         (changed(request={"prompt": "a", "guidance_interval": "ab"}), "field 'request' is wrong"),
         (changed(request={"prompt": "a", "lens": 1}), "field 'request' is wrong: unknown field 'lens'"),
         (changed(request={}), "field 'request' is wrong"),
+        (changed(adapters=[{**vars(UsedAdapter(kind="lora", name="x", sha256="")), "during": "third"}]), "during is"),
         (changed(adapters=3), "field 'adapters' is wrong"),
         (changed(adapters=[3]), "field 'adapters' is wrong"),
         (changed(adapters=[{"kind": "lora", "name": "x"}]), "field 'adapters' is wrong"),
