@@ -63,17 +63,28 @@ def dropped(unet: UNet, paths: frozenset[str]) -> Change:
 def blurred(unet: UNet, paths: frozenset[str], sigma: float) -> Change:
     """Attention with queries blurred over places (arXiv:2408.00760)."""
 
-    def change(x: Tensor) -> AbstractContextManager[None]:
+    @contextmanager
+    def change(x: Tensor) -> Iterator[None]:
+        seen = (0, 0)
+
+        def look(module: nn.Module, given: tuple[Tensor, ...]) -> None:
+            nonlocal seen
+            seen = given[0].shape[-2], given[0].shape[-1]  # a tile of x, where there are tiles
+
         def blurring(attend: Attend) -> Attend:
             def attend_blurred(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
                 batch, heads, places, width = q.shape
-                size = grid(places, (x.shape[-2], x.shape[-1]))
-                pictures = blur(q.transpose(2, 3).reshape(batch * heads, width, *size), sigma)
+                pictures = blur(q.transpose(2, 3).reshape(batch * heads, width, *grid(places, seen)), sigma)
                 return attend(pictures.reshape(batch, heads, width, places).transpose(2, 3), k, v)
 
             return attend_blurred
 
-        return attending(unet, lambda path, attend: blurring(attend) if path in paths and sigma > 0 else None)
+        hook = unet.register_forward_pre_hook(look)
+        try:
+            with attending(unet, lambda path, attend: blurring(attend) if path in paths and sigma > 0 else None):
+                yield
+        finally:
+            hook.remove()
 
     return change
 

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -8,7 +10,15 @@ from daguerre.generate.given import used
 from daguerre.generate.image_to_image import image_to_image
 from daguerre.generate.tiled_upscale import loaded, tiled_upscale, with_size
 from daguerre.generate.upscale import load_upscaler
-from daguerre.request import ImageToImage, RequestError, TiledUpscale
+from daguerre.request import (
+    FreeU,
+    ImageToImage,
+    PerturbedAttention,
+    RequestError,
+    SelfAttentionGuidance,
+    SmoothedEnergy,
+    TiledUpscale,
+)
 from tests.checkpoints.esrgan_files import compact_file
 from tests.toy import toy
 
@@ -105,6 +115,18 @@ def test_what_cannot_be_drawn_is_refused(fields, words):
     with pytest.raises(RequestError) as error:
         loaded(TiledUpscale(prompt="x", **fields).upscaler)
     assert words in str(error.value)
+
+
+@pytest.mark.parametrize("guide", [PerturbedAttention(scale=2.0), SmoothedEnergy(scale=2.0), FreeU()])
+def test_guides_inside_of_the_network_work_in_tiles(guide):
+    request, wide = replace(REQUEST, cfg_scale=4), picture((100, 64))
+    guided, plain = (drawn(replace(request, guides=own), toy("sd1"), wide)[0] for own in ((guide,), ()))
+    assert guided.record.pixel_sha256 != plain.record.pixel_sha256
+
+
+def test_a_guide_that_looks_at_the_whole_picture_is_refused():
+    with pytest.raises(RequestError, match=r"guide sag .* drawn in tiles"):
+        drawn(replace(REQUEST, guides=(SelfAttentionGuidance(),)), toy("sd1"))
 
 
 def test_seams_do_not_show():
