@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from daguerre.diffusion.denoiser import Cond, RectifiedFlow, VarianceExploding, noised, with_negative
-from daguerre.diffusion.guidance import ClassifierFree
+from daguerre.diffusion.guidance import ClassifierFree, Interval
 from daguerre.diffusion.noise import brownian, fresh, initial
 from daguerre.diffusion.samplers import SAMPLERS
 from daguerre.diffusion.samplers import linear as slopes
@@ -239,6 +239,23 @@ def test_cfgpp_goes_along_the_negative_estimate() -> None:
     share = away + (x0 - away) / 12.5
     found = last(SAMPLERS["DDIM CFG++"].sample, x, sigmas, denoise=guided)
     assert torch.allclose(found, (share + 3.0 * (x - away) / 14.6) / 10**0.5, atol=1e-5)
+
+
+def test_cfgpp_takes_plain_steps_outside_of_the_guidance_interval() -> None:
+    negative = COND._replace(tokens=torch.ones(1, 1, 1))
+    guidance = ClassifierFree(bent, negative, 1.5, batched=False)
+    guided = Interval(guidance, guidance.positive, low=2.0, high=6.0)
+    x, sigmas = 14.6 * initial([3], SHAPE), torch.tensor([14.6, 5.0, 1.0, 0.3])
+    outside = bent(x, sigmas[0], COND)
+    expected = [outside + 5.0 * (x - outside) / 14.6]
+    p, n = (bent(expected[0], sigmas[1], cond) for cond in (COND, negative))
+    expected.append(n + 1.5 * (p - n) + 1.0 * (expected[0] - n) / 5.0)
+    outside = bent(expected[1], sigmas[2], COND)
+    expected.append(outside + 0.3 * (expected[1] - outside) / 1.0)
+    for end, state in enumerate(expected, 2):
+        found = last(SAMPLERS["Euler CFG++"].sample, x, sigmas[:end], denoise=guided)
+        assert torch.allclose(found, state, atol=1e-5)
+    assert not torch.allclose(last(SAMPLERS["Euler CFG++"].sample, x, sigmas, denoise=guidance), state, atol=1e-2)
 
 
 def test_cfgpp_asks_for_a_negative_estimate() -> None:

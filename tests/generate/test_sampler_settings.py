@@ -58,6 +58,12 @@ def test_settings_that_mean_nothing_change_nothing(sampler: str, change: dict) -
     assert pixels(sampler=sampler, **change) == pixels(sampler=sampler)
 
 
+def test_cfgpp_is_guided_in_an_interval_alone() -> None:
+    changes = [{}, {"guidance_interval": (0.5, 1.0)}, {"guidance_interval": (0.0, 0.0)}, {"cfg_scale": 1.0}]
+    found = {pixels(sampler="Euler CFG++", negative_prompt="two dogs", **change) for change in changes}
+    assert len({*found, pixels(sampler="Euler", cfg_scale=1.0)}) == 5
+
+
 def test_cfgpp_draws_another_picture_and_knows_the_negative_prompt() -> None:
     assert pixels(sampler="Euler CFG++") != pixels(sampler="Euler")
     assert pixels(sampler="Euler CFG++", negative_prompt="two dogs") != pixels(sampler="Euler CFG++")

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..denoiser import Cond, Denoiser
+from ..denoiser import Cond, Denoiser, with_negative
 
 
 @dataclass(frozen=True)
@@ -48,5 +48,17 @@ class Interval:
     high: float
 
     def __call__(self, x: Tensor, sigma: Tensor, cond: Cond) -> Tensor:
-        inside = ((self.low <= sigma) & (sigma <= self.high)).all()
-        return self.guided(x, sigma, cond) if inside else self.bare(x, sigma, cond)
+        return self.guided(x, sigma, cond) if self._inside(sigma) else self.bare(x, sigma, cond)
+
+    def with_negative(self, x: Tensor, sigma: Tensor, cond: Cond) -> tuple[Tensor, Tensor]:
+        """As `denoiser.with_negative`; outside of the interval nothing is guided away from: twice the bare estimate.
+
+        CFG++ goes towards the one along the noise that the other tells, and so takes plain steps there.
+        """
+        if self._inside(sigma):
+            return with_negative(self.guided, x, sigma, cond)
+        bare = self.bare(x, sigma, cond)
+        return bare, bare
+
+    def _inside(self, sigma: Tensor) -> bool:
+        return bool(((self.low <= sigma) & (sigma <= self.high)).all())
