@@ -89,18 +89,18 @@ def _scale(checkpoint: Checkpoint, part: Part) -> float:
     return scale
 
 
-def colors_of(checkpoint: Checkpoint) -> tuple[Color, Color]:
-    """Mean and spread of colors, as a folder of CLIP or BLIP says, or OpenAI's. Raises CheckpointError."""
+def colors_of(checkpoint: Checkpoint, mean: Color = MEAN, std: Color = STD) -> tuple[Color, Color]:
+    """Mean and spread of colors, as a folder says; those given here by default, OpenAI's. Raises CheckpointError."""
     processor = checkpoint.configs.get("preprocessor", {})
     openclip = _section(checkpoint.configs.get("open_clip", {}), "preprocess_cfg")
-    said = processor.get("image_mean", openclip.get("mean", MEAN)), processor.get("image_std", openclip.get("std", STD))
+    said = processor.get("image_mean", openclip.get("mean", mean)), processor.get("image_std", openclip.get("std", std))
     for name, color in zip(("image_mean", "image_std"), said, strict=True):
         numbers = isinstance(color, list | tuple) and all(type(c) in (int, float) and 0 <= c <= 1 for c in color)
         if not numbers or len(color) != 3 or (name == "image_std" and not all(color)):
             reason = f"should be three numbers from 0 to 1, not {color!r:.60}"
             raise CheckpointError(checkpoint.path, reason, key=name, remedy="Correct it or remove it")
-    mean, std = (tuple(map(float, color)) for color in said)
-    return mean, std  # type: ignore[return-value]
+    own_mean, own_std = (tuple(map(float, color)) for color in said)
+    return own_mean, own_std  # type: ignore[return-value]
 
 
 def _section(config: Mapping[str, Any], name: str) -> Mapping[str, Any]:

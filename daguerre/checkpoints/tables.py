@@ -17,20 +17,24 @@ from ..models.t2i_adapter import T2IAdapter, T2IAdapterConfig
 from ..models.unet import UNet, UNetConfig
 from ..models.vae import VAE, VAEConfig
 from ..models.vision import CLIPVision, CLIPVisionConfig
+from ..models.vit_gpt2 import ViTGPT2, ViTGPT2Config
 from ..runtime.offload import WithoutInitialValues
-from .keys import blip, clip, clip_vision, compact, controlnet, ip_adapter, rrdb, t2i_adapter, unet, vae
+from .keys import blip, clip, clip_vision, compact, controlnet, ip_adapter, rrdb, t2i_adapter, unet, vae, vit_gpt2
 from .layout import THIRD, Part, Rule, Shapes, Source, rule_of
 
 ControlConfig = ControlNetConfig | T2IAdapterConfig | IPAdapterConfig
 UpscalerConfig = RRDBConfig | CompactConfig
-Config = UNetConfig | VAEConfig | CLIPTextConfig | CLIPVisionConfig | BLIPConfig | ControlConfig | UpscalerConfig
+CaptionerConfig = BLIPConfig | ViTGPT2Config
+Config = UNetConfig | VAEConfig | CLIPTextConfig | CLIPVisionConfig | CaptionerConfig | ControlConfig | UpscalerConfig
 NETWORKS: dict[type, Any] = {
     UNetConfig: UNet, VAEConfig: VAE, CLIPTextConfig: CLIPText, CLIPVisionConfig: CLIPVision,
-    BLIPConfig: BLIP, ControlNetConfig: ControlNet, T2IAdapterConfig: T2IAdapter, IPAdapterConfig: IPAdapter,
+    BLIPConfig: BLIP, ViTGPT2Config: ViTGPT2,
+    ControlNetConfig: ControlNet, T2IAdapterConfig: T2IAdapter, IPAdapterConfig: IPAdapter,
     RRDBConfig: RRDBNet, CompactConfig: Compact,
 }  # fmt: skip
 KEYS: dict[str, Any] = {
-    "unet": unet, "vae": vae, "text": clip, "text2": clip, "vision": clip_vision, "captioner": blip,
+    "unet": unet, "vae": vae, "text": clip, "text2": clip, "vision": clip_vision,
+    "BLIP": blip, "ViT-GPT2": vit_gpt2,
     "ControlNet": controlnet, "T2I-Adapter": t2i_adapter, "IP-Adapter": ip_adapter,
     "RRDBNet": rrdb, "Compact": compact,
 }  # fmt: skip

@@ -15,6 +15,7 @@ from .safetensors_header import read_header
 
 SETTINGS = "daguerre.config"  # in a single file's metadata: what a diffusers folder has as JSON files
 FOLDERS = "unet", "vae", "text_encoder", "text_encoder_2"
+BESIDE = "preprocessor", "open_clip", "generation"  # settings beside those of the network: of CLIPs and captioners
 STEMS = "diffusion_pytorch_model", "model", "pytorch_model", "open_clip_model", "open_clip_pytorch_model"
 MAX_JSON = 1 << 20  # bytes
 
@@ -53,7 +54,7 @@ def _open_folder(folder: Path, variant: str | None) -> Checkpoint:
     settings = {part: folder / part / "config.json" for part in parts}
     settings["model_index"] = folder / "model_index.json"
     settings["scheduler"] = folder / "scheduler" / "scheduler_config.json"
-    settings |= {name: folder / f"{name}_config.json" for name in ("preprocessor", "open_clip")}  # of CLIP alone
+    settings |= {name: folder / f"{name}_config.json" for name in BESIDE}
     configs = {name: _json(path) for name, path in settings.items() if path.exists()}
     code = "custom_pipeline" in configs.get("model_index", {}) or any(folder.rglob("*.py"))
     files: list[Path] = []

@@ -1,127 +1,77 @@
-"""A sentence for a picture, by a BLIP (arXiv:2201.12086) in transformers' folder layout."""
+"""A sentence for a picture, by a BLIP (arXiv:2201.12086) or a ViT-GPT2, from its folder in transformers' layout."""
 
-import json
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
+from torch import Tensor
 
-from ..checkpoints.clip_pair import Color, colors_of
+from ..checkpoints.captioners import BLIP as BLIP_PART
+from ..checkpoints.captioners import Preparation, Writing, identify_captioner
 from ..checkpoints.identify import read_part
-from ..checkpoints.layout import Part
-from ..checkpoints.settings import COUNT, Settings, one_of
-from ..checkpoints.tables import blank, infer, shapes
-from ..files.checkpoint import Checkpoint, CheckpointError
+from ..checkpoints.tables import blank
+from ..files.checkpoint import CheckpointError
 from ..files.reader import open_checkpoint
-from ..models.blip import BLIP, BLIPConfig
+from ..models.blip import BLIP
+from ..models.vit_gpt2 import ViTGPT2
 from ..request import RequestError
 from ..runtime.device import pick_device
 from ..runtime.precision import pick_dtype
-
-PART = Part("captioner", "hf")
-STATED = {"text_config": {"num_attention_heads": "heads", "bos_token_id": "start_token", "sep_token_id": "end_token"},
-          "vision_config": {"num_attention_heads": "vision_heads"}}  # fmt: skip
-MAX_BYTES = 16_000_000  # of a vocabulary
+from .beam_search import likeliest
+from .caption_words import Words, read_words
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Captioner:
-    """A BLIP, the colors it was trained with, and the words of its tokens."""
+    """A network that writes, how its pictures are made ready, and the words of its tokens."""
 
-    network: BLIP
-    mean: Color
-    std: Color
-    words: Sequence[str]
+    network: BLIP | ViTGPT2
+    preparation: Preparation
+    writing: Writing
+    words: Words
+
+    def pixels(self, picture: Image.Image) -> Tensor:
+        """A picture of mode RGB as the network takes it, (3, size, size)."""
+        how, size = self.preparation, self.network.config.vision.size
+        image = picture.resize((size, size), Image.Resampling(how.resample))  # not cropped, as trained
+        values = np.array(image, np.float32) * np.float32(how.factor)
+        normal = (values - np.array(how.mean, np.float32)) / np.array(how.std, np.float32)
+        return torch.from_numpy(normal).permute(2, 0, 1)
 
 
 def load_captioner(folder: Path, *, device: str | None = None, dtype: str | None = None) -> Captioner:
-    """A captioner from a folder with config.json, weights, and vocab.txt or tokenizer.json.
+    """A captioner from a folder with config.json, weights, and its vocabulary: vocab.txt of a BLIP, vocab.json of a
+    ViT-GPT2, or tokenizer.json. How it writes is as the folder says (num_beams, max_length); greedily by default.
 
-    Raises CheckpointError for a folder that holds no BLIP, and RequestError for what is no folder.
+    Raises CheckpointError for a folder that holds no captioner, and RequestError for what is no folder.
     """
     if not folder.is_dir():
         raise RequestError(f"{folder}: there is no such folder; a captioner is a folder with its vocabulary beside it")
     checkpoint = open_checkpoint(folder)
-    if not shapes(checkpoint, PART).has("layers.{j}.cross.q.weight", j=0):
-        reason = f"none of its {len(checkpoint.tensors)} tensors belongs to a BLIP that writes captions"
-        raise CheckpointError(folder, reason, remedy="Name a folder such as that of blip-image-captioning-base")
-    shown = infer(checkpoint, PART)
-    assert isinstance(shown, BLIPConfig)
-    config = _stated(checkpoint, shown)
-    words = _vocabulary(folder)
-    if not config.end_token < len(words) <= config.vocabulary:
-        reason = f"its vocabulary has {len(words):,} words and its network {config.vocabulary:,}"
+    found = identify_captioner(checkpoint)
+    words = read_words(folder, "word pieces" if found.part == BLIP_PART else "byte pairs")
+    if not found.config.end_token < len(words.tokens) <= found.config.vocabulary:
+        reason = f"its vocabulary has {len(words.tokens):,} words and its network {found.config.vocabulary:,}"
         raise CheckpointError(folder, reason, remedy="Get the whole folder again")
-    network, number = blank(config), pick_dtype(where := pick_device(device), dtype)
-    assert isinstance(network, BLIP)
-    state = read_part(checkpoint, PART, config)
+    network, number = blank(found.config), pick_dtype(where := pick_device(device), dtype)
+    assert isinstance(network, BLIP | ViTGPT2)
+    state = read_part(checkpoint, found.part, found.config)
     network.load_state_dict({name: value.to(number) for name, value in state.items()}, assign=True)
-    return Captioner(network.eval().requires_grad_(False).to(where), *colors_of(checkpoint), words)
+    network = network.eval().requires_grad_(False).to(where)
+    return Captioner(network=network, preparation=found.preparation, writing=found.writing, words=words)
 
 
 @torch.no_grad()
-def caption(captioner: Captioner, picture: Image.Image, *, most: int = 30) -> str:
-    """The likeliest word after word for a picture of mode RGB, at most `most` tokens."""
+def caption(captioner: Captioner, picture: Image.Image, *, most: int | None = None, beams: int | None = None) -> str:
+    """The likeliest sentence for a picture, of at most `most` tokens, found with `beams` of them in view.
+
+    Both are by default as the captioner's folder says.
+    """
     network, c = captioner.network, captioner.network.config
-    image = picture.convert("RGB").resize((c.size, c.size), Image.Resampling.BICUBIC)  # not cropped, as trained
-    values = np.array(image, np.float32) / 255
-    normal = (values - np.array(captioner.mean, np.float32)) / np.array(captioner.std, np.float32)
-    seen = network.look(torch.from_numpy(normal).permute(2, 0, 1)[None].to(network.bias))
-    ids = torch.tensor([[c.start_token]], device=seen.device)
-    for _ in range(min(most, c.context - 1)):
-        chosen = network(ids, seen).argmax(dim=-1, keepdim=True)
-        if chosen.item() == c.end_token:
-            break
-        ids = torch.cat([ids, chosen], dim=1)
-    return sentence([captioner.words[i] for i in ids[0, 1:].tolist() if i < len(captioner.words)])
-
-
-def sentence(tokens: Sequence[str]) -> str:
-    """Word pieces as a sentence: "##" joins to what is before, signs stand close, [PAD] and its like are left out."""
-    text = " ".join(t for t in tokens if not (t.startswith("[") and t.endswith("]"))).replace(" ##", "")
-    for sign in (".", ",", "!", "?", "'", ")", ":"):
-        text = text.replace(f" {sign}", sign)
-    return text.replace("' ", "'").replace("( ", "(").replace(" - ", "-").strip()
-
-
-def _stated(checkpoint: Checkpoint, config: BLIPConfig) -> BLIPConfig:
-    """The config with what config.json adds to the shapes."""
-    for section, fields in STATED.items():
-        own = checkpoint.configs.get("", {}).get(section)
-        stated = Settings(replace(checkpoint, configs={section: own if isinstance(own, dict) else {}}), section)
-        stated.get("hidden_act", "gelu", one_of("gelu"))
-        found = {ours: stated.get(theirs, getattr(config, ours), COUNT) for theirs, ours in fields.items()}
-        config = replace(config, **found)
-    for width, heads in ((config.width, config.heads), (config.vision_width, config.vision_heads)):
-        if width % heads:
-            raise CheckpointError(checkpoint.path, f"{heads} attention heads do not divide {width} channels")
-    if not max(config.start_token, config.end_token) < config.vocabulary:
-        raise CheckpointError(checkpoint.path, "its first or last token is outside its vocabulary")
-    return config
-
-
-def _vocabulary(folder: Path) -> list[str]:
-    """Words by token, from vocab.txt or tokenizer.json."""
-    plain, whole = folder / "vocab.txt", folder / "tokenizer.json"
-    path = plain if plain.is_file() else whole
-    if not path.is_file():
-        raise CheckpointError(
-            folder, "there is no vocab.txt or tokenizer.json in it", remedy="Download the whole folder"
-        )
-    if path.stat().st_size > MAX_BYTES:
-        raise CheckpointError(path, f"it is larger than {MAX_BYTES // 1_000_000} MB", remedy="Download it again")
-    try:
-        text = path.read_text(encoding="utf-8")
-        if path == plain:
-            return text.splitlines()
-        told = json.loads(text)
-        known: Mapping[str, Any] = told["model"]["vocab"]
-        ids = {int(i): str(word) for word, i in known.items()}
-        ids |= {int(added["id"]): str(added["content"]) for added in told.get("added_tokens", ())}
-        return [ids.get(i, "[UNK]") for i in range(max(ids) + 1)] if len(ids) < 1 << 20 > max(ids) else []
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise CheckpointError(path, "it is no vocabulary of a captioner", remedy="Download it again") from error
+    seen = network.look(captioner.pixels(picture.convert("RGB"))[None].to(network.token.weight))
+    how = replace(captioner.writing, beams=beams or captioner.writing.beams)
+    how = replace(how, most=min(most or how.most, c.context - 1))
+    ids = likeliest(lambda ids: network(ids.to(seen.device), seen), c.start_token, c.end_token, how)
+    return captioner.words.text(ids)

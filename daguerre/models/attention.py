@@ -14,6 +14,13 @@ from torch.nn import functional as F
 Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
+def attention(q_BSD: Tensor, k_BTD: Tensor, v_BTD: Tensor, heads: int, *, causal: bool = False) -> Tensor:
+    """Projected values (B, S, D), weighed in heads. Keys and values of one row serve every row of queries."""
+    k_BTD, v_BTD = (y.expand(len(q_BSD), -1, -1) for y in (k_BTD, v_BTD))
+    q, k, v = (y.reshape(*y.shape[:2], heads, -1).transpose(1, 2) for y in (q_BSD, k_BTD, v_BTD))
+    return F.scaled_dot_product_attention(q, k, v, is_causal=causal).transpose(1, 2).flatten(2)
+
+
 class Attention(nn.Module):
     attend: Attend = staticmethod(F.scaled_dot_product_attention)  # which `attending` changes
 

@@ -9,17 +9,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .clip import Layer
+from .attention import attention
+from .vision import ViT, ViTConfig
 
 
 @dataclass(frozen=True, slots=True)
 class BLIPConfig:
-    size: int = 384  # pixels, square
-    patch: int = 16
-    vision_width: int = 768
-    vision_layers: int = 12
-    vision_heads: int = 12
-    vision_inner: int = 3072
+    vision: ViTConfig
     width: int = 768  # of the text decoder
     layers: int = 12
     heads: int = 12
@@ -42,19 +38,15 @@ class CrossAttention(nn.Module):
 
     def forward(self, x_BTD: Tensor, seen_BSD: Tensor | None = None) -> Tensor:
         context = x_BTD if seen_BSD is None else seen_BSD
-        q, k, v = (
-            p(y).unflatten(-1, (self.heads, -1)).transpose(1, 2)
-            for p, y in ((self.q, x_BTD), (self.k, context), (self.v, context))
-        )
-        mixed = F.scaled_dot_product_attention(q, k, v, is_causal=seen_BSD is None)
-        y_BTD: Tensor = self.norm(x_BTD + self.out(mixed.transpose(1, 2).flatten(2)))
+        h = attention(self.q(x_BTD), self.k(context), self.v(context), self.heads, causal=seen_BSD is None)
+        y_BTD: Tensor = self.norm(x_BTD + self.out(h))
         return y_BTD
 
 
 class DecoderLayer(nn.Module):
     def __init__(self, c: BLIPConfig):
         super().__init__()
-        self.own, self.cross = (CrossAttention(c.width, n, c.heads) for n in (c.width, c.vision_width))
+        self.own, self.cross = (CrossAttention(c.width, n, c.heads) for n in (c.width, c.vision.width))
         self.up, self.down = nn.Linear(c.width, c.inner), nn.Linear(c.inner, c.width)
         self.norm = nn.LayerNorm(c.width, eps=1e-12)
 
@@ -70,14 +62,7 @@ class BLIP(nn.Module):
     def __init__(self, config: BLIPConfig):
         super().__init__()
         self.config, c = config, config
-        self.patches = nn.Conv2d(3, c.vision_width, c.patch, c.patch)
-        self.summary = nn.Parameter(torch.zeros(1, 1, c.vision_width))
-        self.places = nn.Parameter(torch.zeros(1, (c.size // c.patch) ** 2 + 1, c.vision_width))
-        self.vision = nn.ModuleList(
-            Layer(c.vision_width, c.vision_heads, "gelu", causal=False, inner=c.vision_inner)
-            for _ in range(c.vision_layers)
-        )
-        self.vision_norm = nn.LayerNorm(c.vision_width)
+        self.vision = ViT(c.vision)
         self.token, self.position = nn.Embedding(c.vocabulary, c.width), nn.Embedding(c.context, c.width)
         self.text_norm = nn.LayerNorm(c.width, eps=1e-12)
         self.layers = nn.ModuleList(DecoderLayer(c) for _ in range(c.layers))
@@ -86,15 +71,11 @@ class BLIP(nn.Module):
 
     def look(self, image_BCHW: Tensor) -> Tensor:
         """What is seen (B, S, D) in pictures, normalized as CLIP's are."""
-        x = self.patches(image_BCHW).flatten(2).transpose(1, 2)
-        x = torch.cat([self.summary.expand(len(x), -1, -1), x], dim=1) + self.places
-        for layer in self.vision:
-            x = layer(x)
-        y_BSD: Tensor = self.vision_norm(x)
-        return y_BSD
+        seen: Tensor = self.vision(image_BCHW)
+        return seen
 
     def forward(self, ids_BT: Tensor, seen_BSD: Tensor) -> Tensor:
-        """Logits (B, V) of the token after these."""
+        """Logits (B, V) of the token after these; what is seen in one picture serves all texts."""
         x = self.text_norm(self.token(ids_BT) + self.position.weight[: ids_BT.shape[1]])
         for layer in self.layers:
             x = layer(x, seen_BSD)

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from .attention import attention
+
 
 @dataclass(frozen=True, slots=True)
 class CLIPTextConfig:
@@ -35,18 +37,18 @@ class TextStates(NamedTuple):
 
 
 class Layer(nn.Module):
-    def __init__(self, width: int, heads: int, activation: str, *, causal: bool = True, inner: int = 0):
+    def __init__(
+        self, width: int, heads: int, activation: str, *, causal: bool = True, inner: int = 0, epsilon: float = 1e-5
+    ):
         super().__init__()
         self.heads, self.quick, self.causal = heads, activation == "quick_gelu", causal
-        self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.norm1, self.norm2 = nn.LayerNorm(width, epsilon), nn.LayerNorm(width, epsilon)
         self.q, self.k, self.v, self.out = (nn.Linear(width, width) for _ in range(4))
         self.up, self.down = nn.Linear(width, inner or 4 * width), nn.Linear(inner or 4 * width, width)
 
     def forward(self, x_BTD: Tensor) -> Tensor:
         h = self.norm1(x_BTD)
-        q, k, v = (p(h).unflatten(-1, (self.heads, -1)).transpose(1, 2) for p in (self.q, self.k, self.v))
-        mixed = F.scaled_dot_product_attention(q, k, v, is_causal=self.causal)
-        x_BTD = x_BTD + self.out(mixed.transpose(1, 2).flatten(2))
+        x_BTD = x_BTD + self.out(attention(self.q(h), self.k(h), self.v(h), self.heads, causal=self.causal))
         h = self.up(self.norm2(x_BTD))
         h = h * torch.sigmoid(1.702 * h) if self.quick else F.gelu(h)
         return x_BTD.add(self.down(h))

@@ -1,4 +1,5 @@
-"""CLIP's vision tower (arXiv:2103.00020, section 2.4), which puts pictures where the text tower puts their words.
+"""What sees: CLIP's vision tower (arXiv:2103.00020, section 2.4), which puts pictures where the text tower puts their
+words, a small one of convolutions, and the plain vision transformer, which captioners look at.
 
 Shape suffixes: B batch, T patches and summary, D width, P width of the shared space, C H W picture.
 """
@@ -49,6 +50,40 @@ class CLIPVision(nn.Module):
             x_BTD = layer(x_BTD)
         y_BP: Tensor = self.projection(self.norm(x_BTD[:, 0]))
         return y_BP
+
+
+@dataclass(frozen=True, slots=True)
+class ViTConfig:
+    size: int = 384  # pixels, square
+    patch: int = 16
+    width: int = 768
+    layers: int = 12
+    heads: int = 12
+    inner: int = 3072
+    epsilon: float = 1e-5  # of the norms
+
+
+class ViT(nn.Module):
+    """A vision transformer without a head (arXiv:2010.11929): pictures (B, 3, size, size), normalized, to (B, T, D)."""
+
+    def __init__(self, config: ViTConfig):
+        super().__init__()
+        self.config, c = config, config
+        self.patches = nn.Conv2d(3, c.width, c.patch, c.patch)
+        self.summary = nn.Parameter(torch.zeros(1, 1, c.width))
+        self.places = nn.Parameter(torch.zeros(1, (c.size // c.patch) ** 2 + 1, c.width))
+        self.layers = nn.ModuleList(
+            Layer(c.width, c.heads, "gelu", causal=False, inner=c.inner, epsilon=c.epsilon) for _ in range(c.layers)
+        )
+        self.norm = nn.LayerNorm(c.width, c.epsilon)
+
+    def forward(self, image_BCHW: Tensor) -> Tensor:
+        x = self.patches(image_BCHW).flatten(2).transpose(1, 2)
+        x = torch.cat([self.summary.expand(len(x), -1, -1), x], dim=1) + self.places
+        for layer in self.layers:
+            x = layer(x)
+        y_BTD: Tensor = self.norm(x)
+        return y_BTD
 
 
 @dataclass(frozen=True, slots=True)

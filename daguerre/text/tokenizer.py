@@ -45,13 +45,21 @@ def byte_pair_encoder() -> "tokenizers.Tokenizer":
     return encoder
 
 
+def byte_letters() -> dict[str, int]:
+    """The visible letter that stands for each byte in byte-pair vocabularies, GPT-2's and CLIP's, in CLIP's order.
+
+    Printable Latin-1 stands for itself, and letters from U+0100 on for the other bytes.
+    """
+    visible = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    others = [byte for byte in range(256) if byte not in visible]
+    return {chr(byte): byte for byte in visible} | {chr(0x100 + i): byte for i, byte in enumerate(others)}
+
+
 def read_vocabulary(path: Path) -> tuple[dict[str, int], list[tuple[str, str]]]:
     """Ids by token and merges by rank. Ids: 256 bytes, the same ending a word, the merges, start, end."""
     lines = lzma.decompress(path.read_bytes()).decode().splitlines()
     merges = [(left, right) for left, right in (line.split() for line in lines[1:])]
-    # each byte is written as one visible letter: printable Latin-1 as itself, the others from U+0100 on
-    visible = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
-    letters = [chr(byte) for byte in visible] + [chr(0x100 + i) for i in range(256 - len(visible))]
+    letters = list(byte_letters())
     tokens = [*letters, *(letter + "</w>" for letter in letters), *(left + right for left, right in merges)]
     return {token: i for i, token in enumerate([*tokens, *SPECIAL])}, merges
 

@@ -11,10 +11,12 @@ from PIL import Image
 
 from daguerre.cli import main
 from daguerre.cli.main import app
+from daguerre.generate.caption import caption, load_captioner
 from daguerre.generate.clip import text_alone
 from daguerre.text.tokenizer import END, START
 from tests.generate.test_interrogate import write_eyes
 from tests.generate.test_tagger import network, table
+from tests.parity.test_vit_gpt2 import made as vit_gpt2
 from tests.toy import toy, write_toy
 
 
@@ -130,7 +132,7 @@ def test_wrong_files_and_flags_are_refused(run, tmp_path, clip, pictures, lists)
         (("plain.png", "--clip", "nowhere"), "there is no such file"),
         (("plain.png", "--clip", lists), "no weights in this folder"),
         (("plain.png", "--lists", "nowhere"), "there is no list in it"),
-        (("plain.png", "--captioner", clip), "belongs to a BLIP"),
+        (("plain.png", "--captioner", clip), "which is no captioner"),
         (("plain.png", "--captioner", "nowhere"), "there is no such folder"),
         (("plain.png", "--tagger", "none.onnx"), "there is no such file"),
         (("plain.png", "--tagger", "none.onnx", "--exact"), "leave out --exact"),
@@ -142,6 +144,18 @@ def test_wrong_files_and_flags_are_refused(run, tmp_path, clip, pictures, lists)
     ):
         out, err = run(*arguments, code=2)
         assert (out, told in err) == ("", True), err
+
+
+def test_a_captioner_tells_a_sentence_which_phrases_may_adorn(run, tmp_path, clip, pictures, lists):
+    (tmp_path / "captioner").mkdir()
+    vit_gpt2(tmp_path / "captioner")
+    flags = "--captioner", tmp_path / "captioner", "--device", "cpu"
+    with Image.open(tmp_path / "plain.png") as image:
+        sentence = caption(load_captioner(tmp_path / "captioner", device="cpu"), image)
+    assert sentence
+    assert run("plain.png", *flags)[0] == f"{sentence}\n"
+    both = run("plain.png", *flags, "--clip", clip, "--lists", lists)[0].strip()
+    assert sentence in both != sentence
 
 
 def test_tags(run, tmp_path, pictures):

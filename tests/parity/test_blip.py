@@ -90,5 +90,5 @@ def test_what_is_no_captioner(tmp_path, folder):
         load_captioner(tmp_path / "none")
     config = transformers.CLIPVisionConfig(hidden_size=32, num_hidden_layers=1, num_attention_heads=2, image_size=28)
     transformers.CLIPVisionModel(config).save_pretrained(tmp_path)
-    with pytest.raises(CheckpointError, match="belongs to a BLIP that writes captions"):
+    with pytest.raises(CheckpointError, match="tells of a 'clip_vision_model', which is no captioner"):
         load_captioner(tmp_path)
