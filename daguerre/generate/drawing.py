@@ -50,7 +50,8 @@ class Drawing:
     conditions: tuple[Conditions, ...]  # over the sampler's calls
     unguided: OnLadder  # the network as a Denoiser; what steers the network from beside it changes this
     part: Window | None = None  # what the network sees first, where it sees the picture part by part
-    given: Image.Image | None = None  # what is drawn over, of the whole picture's size: RGB
+    given: Image.Image | None = None  # what is drawn over, of the request's size; transparent where it is masked
+    crop: Window | None = None  # what is drawn of a larger picture, where the request's size is that of this part
     around: Callable[[Denoiser], Denoiser] = lambda guided: guided  # what encloses guidance, such as a mask
     controls: tuple[UsedControl, ...] = ()  # that are attached
     pictures: tuple[UsedPicture, ...] = ()  # that were given along with the request
@@ -185,10 +186,11 @@ def prepared(
     after: int = 0,
     part: Window | None = None,
     given: Image.Image | None = None,
+    crop: Window | None = None,
 ) -> Iterator[Drawing]:
     """A request made ready to be drawn, in exact mode: a picture hangs on the model, the request and its seed alone,
-    not on what is drawn beside it. `after` counts the sampler's calls in a pass before this one; `part` and `given`
-    are those of the drawing.
+    not on what is drawn beside it. `after` counts the sampler's calls in a pass before this one; the others
+    are fields of the drawing.
 
     Raises RequestError for what cannot be drawn.
     """
@@ -207,6 +209,7 @@ def prepared(
             unguided=model.denoiser(),
             part=part,
             given=given,
+            crop=crop,
         )
         canvas = empty_canvas(model, drawing.shape)
         drawing = on_canvas(drawing, canvas)

@@ -7,7 +7,7 @@ from math import ceil
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -18,6 +18,7 @@ from .canvas import is_inpainting, masked_canvas
 from .drawing import Control, Drawing, Picture, on_canvas, prepared, to_image
 from .given import GRID, SMALLEST, encoded, fitted, to_pixels, used, with_size_of
 from .masks import continued, joined, picture_and_mask, rounded, softened, to_values
+from .window import Window
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,14 @@ class Part:
     old: Image.Image  # what the result is joined with
     old_mask: Image.Image
     back: Callable[[Image.Image], Image.Image]  # a drawing at the size and place of `old`
+    crop: Window | None = None  # where it lies in the picture, if it is not all of it
+
+    @property
+    def unmasked(self) -> Image.Image:
+        """The image, transparent where it is drawn over."""
+        image = self.image.copy()
+        image.putalpha(ImageOps.invert(self.mask))
+        return image
 
 
 @torch.no_grad()
@@ -74,7 +83,7 @@ def inpaint(
     picture, values = picture_and_mask(image, mask, request)
     request, part = framed(model, request, picture, values)
     share = softened(to_values(part.old_mask), request.mask_blur)
-    with prepared(model, request, controls) as drawing:
+    with prepared(model, request, controls, given=part.unmasked, crop=part.crop) as drawing:
         given = used("image", picture), used("mask", values)
         drawing = replace(drawing, pictures=(*given, *drawing.pictures))
         for i in range(request.count):
@@ -143,7 +152,7 @@ def _cropped(request: Inpaint, picture: Image.Image, mask: Image.Image) -> Part:
         whole.paste(inner, box[:2])
         return whole
 
-    return Part(image, part, picture, mask, back)
+    return Part(image, part, picture, mask, back, Window(picture.size, box))
 
 
 def around_mask(mask: Image.Image, padding: int, shape: float) -> tuple[int, int, int, int]:

@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from daguerre import Edit, ImageToImage, Outpaint, TextToImage, edit, outpaint, text_to_image
+from daguerre import Edit, ImageToImage, Inpaint, Outpaint, TextToImage, edit, inpaint, outpaint, text_to_image
 from daguerre.diffusion.denoiser import Cond
 from daguerre.generate.controls.networks import NetworkControl, load_control
 from daguerre.generate.controls.picture_prompt import PicturePrompt
@@ -171,6 +171,43 @@ def test_the_picture_that_is_drawn_over_is_a_control_s_by_default(model, net):
         next(text_to_image(model, REQUEST, [tile]))
     with pytest.raises(RequestError, match="has no picture to see"):
         next(outpaint(model, ON, given, [tile]))
+
+
+def masked(box, size=(128, 128)):
+    mask = Image.new("L", size)
+    mask.paste(255, box)
+    return mask
+
+
+def test_where_only_the_masked_part_is_drawn_the_hint_over_it_steers(model, net):
+    given, mask, hint = drawn_by_hand(128), masked((80, 80, 100, 100)), Image.effect_noise((128, 128), 90)
+    request = Inpaint(prompt="a red apple", steps=2, seed=7, only_masked=True, padding=8, width=64, height=64)
+
+    def made(*controls):
+        return last(inpaint(model, request, given, mask, controls)).record.pixel_sha256
+
+    beside, over = half_black(hint, (0, 0, 64, 128)), half_black(hint, (84, 84, 96, 96))
+    assert made(cut(net, hint)) == made(cut(net, beside)) != made(cut(net, over))
+    left, right = (made(Regions(regions=(Region(mask=at, prompt="a car"),))) for at in ("left", "right"))
+    assert left == made() != right
+    with pytest.raises(RequestError, match=r"has 128 x 64 pixels and the whole picture 128 x 128"):
+        made(cut(net, HINT))
+
+
+def test_an_inpainting_control_sees_the_mask_that_is_drawn_over(model, net):
+    given, mask = drawn_by_hand(64), masked((16, 16, 40, 40), (64, 64))
+    erased = given.copy()
+    erased.putalpha(mask.point(lambda value: 255 - value))
+    request, control = Inpaint(prompt="a red apple", steps=2, seed=7), NetworkControl(loaded=net, module="inpaint")
+    controls = {
+        "masked": control,
+        "erased": replace(control, image=erased),
+        "tile": replace(control, module="tile"),
+        "whole": replace(control, module="tile", image=given),
+    }
+    made = {name: last(inpaint(model, request, given, mask, [one])).record.pixel_sha256
+            for name, one in controls.items()}  # fmt: skip
+    assert made["masked"] == made["erased"] != made["tile"] == made["whole"]
 
 
 def test_each_window_is_steered_by_the_part_of_the_hint_over_it(model, net):

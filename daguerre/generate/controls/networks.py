@@ -129,16 +129,18 @@ class NetworkControl:
 
     def _picture(self, drawing: Drawing) -> Image.Image:
         """What the hint is made of."""
-        image = self.image or drawing.given
-        if image is None:
-            told = f"the {self.loaded.kind} {self.loaded.name} has no picture to see, and none is drawn over"
-            raise RequestError(f"{told}; give it one, as KIND:MODEL:PICTURE")
-        image, (width, height) = opened(image, self.module), drawing.window.picture
+        if self.image is None:
+            if drawing.given is None:
+                told = f"the {self.loaded.kind} {self.loaded.name} has no picture to see, and none is drawn over"
+                raise RequestError(f"{told}; give it one, as KIND:MODEL:PICTURE")
+            return drawing.given if self.module == "inpaint" else drawing.given.convert("RGB")
+        image, crop = opened(self.image, self.module), drawing.crop
+        width, height = picture = (crop or drawing.window).picture
         missing = abs(image.width * height / image.height - width), abs(image.height * width / image.width - height)
-        if drawing.part and self.resize == "crop" and min(missing) >= GRID:
+        if (drawing.part or crop) and self.resize == "crop" and min(missing) >= GRID:
             told = f"has {image.width} x {image.height} pixels and the whole picture {width} x {height}"
             raise RequestError(f"the control picture of {self.loaded.name} {told}; they must have the same shape")
-        return image
+        return fitted(image, picture, self.resize).crop(crop.box) if crop else image
 
     def _weight(self, call: Call) -> Tensor:
         """(B, 1, 1, 1): in all for each of the batch."""

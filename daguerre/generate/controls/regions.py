@@ -64,8 +64,7 @@ class Regions:
     @contextmanager
     def attached(self, drawing: Drawing) -> Iterator[Drawing]:
         """The drawing with its regions. Raises RequestError for a mask of another shape, and for one that is empty."""
-        size = drawing.window.picture
-        masks = torch.cat([region.weight * _values(region, i, size) for i, region in enumerate(self.regions, 1)])
+        masks = torch.cat([region.weight * _values(region, i, drawing) for i, region in enumerate(self.regions, 1)])
         conds = [_cond(drawing, region, i) for i, region in enumerate(self.regions, 1)]
         for region in self.regions:
             name, image = (region.mask, None) if isinstance(region.mask, str) else ("none", region.mask)
@@ -118,15 +117,19 @@ def _nothing(inner: Inner, call: Call) -> Tensor:
     return inner(call)
 
 
-def _values(region: Region, number: int, size: tuple[int, int]) -> Tensor:
+def _values(region: Region, number: int, drawing: Drawing) -> Tensor:
     """(1, 1, H, W) in [0, 1]."""
+    size = (drawing.crop or drawing.window).picture
     mask = half(region.mask, size) if isinstance(region.mask, str) else opaque(region.mask).convert("L")
     if mask.width * size[1] != mask.height * size[0]:  # a second pass is larger
         told = f"has {mask.width} x {mask.height} pixels and the picture {size[0]} x {size[1]}"
         raise RequestError(f"the mask of region {number} {told}; they must have the same shape")
     if not mask.getbbox():
         raise RequestError(f"the mask of region {number} is black everywhere: its prompt would hold nowhere")
-    return to_values(mask.resize(size, Image.Resampling.BOX))
+    mask = mask.resize(size, Image.Resampling.BOX)
+    if drawing.crop:
+        mask = mask.crop(drawing.crop.box).resize(drawing.window.picture, Image.Resampling.BOX)
+    return to_values(mask)
 
 
 def _cond(drawing: Drawing, region: Region, number: int) -> Cond:
