@@ -15,20 +15,18 @@ from ..request import RequestError, TextToImage, Tiling
 def tiled(model: Model, request: TextToImage) -> Iterator[None]:
     """The model's U-Net and VAE with edges that meet in the directions of `request.tiling`, for so long.
 
-    Raises RequestError for sides that the networks cannot halve evenly, where the edges would not fit, and for rows
-    that meet in low-memory mode, which decodes them in bands.
+    Raises RequestError for sides that the networks cannot halve evenly, where the edges would not fit.
     """
     if request.tiling == "off":
         yield
         return
-    if model.low_memory and request.tiling != "x":
-        raise RequestError(f"tiling {request.tiling!r} needs the whole picture in memory; leave out --low-memory")
     step = model.vae.config.factor * 2 ** (len(model.unet.config.channels) - 1)
     for side, direction in (("width", "x"), ("height", "y")):
         if request.tiling in (direction, "both") and (pixels := getattr(request, side)) % step:
             raise RequestError(f"{side} is {pixels}; with tiling it must be a multiple of {step}")
-    changed: list[tuple[nn.Module, str]] = []
+    changed: list[tuple[nn.Module, str]] = [(model.vae, "rows_meet")]
     try:
+        model.vae.rows_meet = request.tiling != "x"
         for part in (model.unet, model.vae):
             for module in part.modules():
                 if isinstance(module, nn.Conv2d) and any(pads := module._reversed_padding_repeated_twice):

@@ -119,6 +119,8 @@ class Decoder(nn.Module):
 class VAE(nn.Module):
     """`encode`: pixels (B, 3, H, W) in [-1, 1] -> latents (B, C, H/f, W/f), about unit variance; `decode`: back."""
 
+    rows_meet = False  # in pictures that repeat, which tell `decode_in_bands` so
+
     def __init__(self, config: VAEConfig):
         super().__init__()
         self.config, z = config, config.latent_channels

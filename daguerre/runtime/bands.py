@@ -45,6 +45,7 @@ class AutoEncoder(Protocol):
     """What `decode_in_bands` needs of a VAE."""
 
     config: Any  # has the `scale` of its latents
+    rows_meet: bool  # the first row of a picture is the neighbor of its last
     post_quant: nn.Conv2d
     decoder: Any  # a Decoder
 
@@ -55,21 +56,22 @@ def decode_in_bands(vae: AutoEncoder, z_BCHW: Tensor, rows: int = 16) -> Tensor:
     if rows < 1:
         raise ValueError(f"rows is {rows}; a band has at least 1 row")
     decoder: Decoder = vae.decoder
+    meet = vae.rows_meet
     h = decoder.conv_in(vae.post_quant(z_BCHW / vae.config.scale))
     for layer in [*decoder.mid, *decoder.blocks]:
         if hasattr(layer, "conv2"):
-            h = _residual(cast(Residual, layer), h, rows)
+            h = _residual(cast(Residual, layer), h, rows, meet)
         elif hasattr(layer, "conv"):
             conv = cast(Upsampling, layer).conv
-            h = _convolve(conv, h, _room(conv, h, 2), rows, partial(F.interpolate, scale_factor=2.0))
+            h = _convolve(conv, h, _room(conv, h, 2), rows, meet, partial(F.interpolate, scale_factor=2.0))
         else:
             h = layer(h)
-    return _convolve(decoder.conv_out, h, _room(decoder.conv_out, h), rows, _norm_silu(decoder.norm_out, h))
+    return _convolve(decoder.conv_out, h, _room(decoder.conv_out, h), rows, meet, _norm_silu(decoder.norm_out, h))
 
 
-def _residual(block: Residual, x_BCHW: Tensor, rows: int) -> Tensor:
-    h = _convolve(block.conv1, x_BCHW, _room(block.conv1, x_BCHW), rows, _norm_silu(block.norm1, x_BCHW))
-    _convolve(block.conv2, h, h, rows, _norm_silu(block.norm2, h))
+def _residual(block: Residual, x_BCHW: Tensor, rows: int, meet: bool) -> Tensor:
+    h = _convolve(block.conv1, x_BCHW, _room(block.conv1, x_BCHW), rows, meet, _norm_silu(block.norm1, x_BCHW))
+    _convolve(block.conv2, h, h, rows, meet, _norm_silu(block.norm2, h))
     for top in range(0, h.shape[2], rows):
         h[:, :, top : top + rows] += block.skip(x_BCHW[:, :, top : top + rows])
     return h
@@ -82,17 +84,20 @@ def _room(conv: nn.Conv2d, x_BCHW: Tensor, scale: int = 1) -> Tensor:
 
 
 def _convolve(
-    conv: nn.Conv2d, source_BCHW: Tensor, target_BCHW: Tensor, rows: int, before: Callable[[Tensor], Tensor]
+    conv: nn.Conv2d, source_BCHW: Tensor, target_BCHW: Tensor, rows: int, meet: bool, before: Callable[[Tensor], Tensor]
 ) -> Tensor:
-    """Fills `target` with conv(before(source)); they may be one tensor. `conv` is 3x3 and pads with zeros.
+    """Fills `target` with conv(before(source)); they may be one tensor. `conv` is 3x3 and pads.
 
-    A band is taken with one row more at either side, and what the padding did to these rows is cut off.
+    A band is taken with one row more at either side, and what the padding did to these rows is cut off. The first and
+    the last row have none beyond them but each other where they meet.
     """
     scale, height = target_BCHW.shape[2] // source_BCHW.shape[2], source_BCHW.shape[2]
-    above = source_BCHW[:, :, :0]
+    above = source_BCHW[:, :, height - 1 :].clone() if meet else source_BCHW[:, :, :0]
+    beyond = source_BCHW[:, :, :1].clone() if meet else above
     for top in range(0, height, rows):
         bottom = min(top + rows, height)
-        band = torch.cat([above, source_BCHW[:, :, top : bottom + 1]], 2)
+        below = source_BCHW[:, :, bottom : bottom + 1] if bottom < height else beyond
+        band = torch.cat([above, source_BCHW[:, :, top:bottom], below], 2)
         first = scale * above.shape[2]
         above = source_BCHW[:, :, bottom - 1 : bottom].clone()  # before `target` overwrites it
         y = conv(before(band))[:, :, first : first + scale * (bottom - top)]

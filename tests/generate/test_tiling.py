@@ -67,9 +67,13 @@ def test_sides_that_cannot_be_halved_evenly_are_refused():
     assert np.asarray(draw(toy(), replace(REQUEST, width=72, tiling="y"))[0].image).shape == (64, 72, 3)
 
 
-def test_bands_of_rows_cannot_meet():
-    with pytest.raises(RequestError, match="leave out --low-memory"):
-        draw(built(low_memory=True), replace(REQUEST, tiling="y"))
+@pytest.mark.parametrize("way", ["x", "y", "both"])
+def test_edges_meet_in_low_memory_too(way):
+    request = replace(REQUEST, tiling=way, height=192)  # 24 rows of latents: more than a band
+    whole, lean = (np.asarray(draw(built(low_memory=low), request)[0].image, float) for low in (False, True))
+    plain = np.asarray(draw(built(low_memory=True), replace(request, tiling="off"))[0].image, float)
+    assert abs(whole - lean).max() <= 1
+    assert abs(whole - plain).max() > 8
 
 
 def test_an_unknown_direction_is_refused():

@@ -1,5 +1,8 @@
+from copy import deepcopy
+
 import pytest
 import torch
+from torch import nn
 
 from daguerre.models.vae import VAE, VAEConfig
 from daguerre.runtime.bands import decode_in_bands
@@ -22,6 +25,18 @@ def test_bands_give_the_same_picture(vae, rows):
     plain = vae.decode(z)
     torch.testing.assert_close(decode_in_bands(vae, z, rows), plain, rtol=0, atol=1e-5)
     assert plain.std() > 0.1  # the network does something
+
+
+@pytest.mark.parametrize("rows", [1, 5, 8, 1000])
+def test_rows_that_meet_do_so_over_bands(vae, rows):
+    z = torch.randn(1, 4, 16, 6, generator=torch.Generator().manual_seed(3))
+    plain, endless = vae.decode(z), deepcopy(vae)
+    for layer in endless.decoder.modules():
+        if isinstance(layer, nn.Conv2d):
+            layer.padding_mode = "circular"
+    whole, endless.rows_meet = endless.decode(z), True
+    torch.testing.assert_close(decode_in_bands(endless, z, rows), whole, rtol=0, atol=1e-5)
+    assert (whole - plain).abs().max() > 0.1
 
 
 def test_bands_give_the_same_picture_in_half_precision(vae):
