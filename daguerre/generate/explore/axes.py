@@ -4,6 +4,8 @@ A name is any field of the request as in Python or as in A1111 ("cfg_scale", "CF
 ("pag.scale" of a guide), or one of these:
 
     size             512x768, 768x512
+    guides           none, pag, freeu+sag, "pag:scale=2,layers=mid_attn+decoder.1": quotes keep commas, and a + joins
+                     guides where the name of one follows
     S/R              the first value is searched in both prompts, and replaced by each of them
     order            some words of the prompt, in all orders
     model, vae       names or files; for a VAE also none, the model's own
@@ -137,7 +139,7 @@ def _converted(kind: Any, path: str, typed: str) -> Iterator[tuple[str, Any]]:
             yield str(SWITCH[text.lower()]).lower(), SWITCH[text.lower()]
         elif kind == tuple[Guide, ...]:
             off = text.lower() in ("", "none")
-            yield text or "none", () if off else tuple(read_guide(one) for one in text.split("+"))
+            yield text or "none", () if off else tuple(map(read_guide, _joined(text)))
         elif get_origin(kind) is tuple:
             shares = [numbers(part, whole=False) for part in re.split(r"\s+to\s+|\s+", text)]
             if len(shares) != len(get_args(kind)):
@@ -148,6 +150,17 @@ def _converted(kind: Any, path: str, typed: str) -> Iterator[tuple[str, Any]]:
         else:
             choices = {choice.lower(): choice for choice in CHOICES.get(path, ())}
             yield text or "none", choices.get(text.lower(), text)
+
+
+def _joined(text: str) -> list[str]:
+    """The guides that + joins. Within a guide's field + is a part of it, unless the name of a guide follows."""
+    found = list[str]()
+    for part in text.split("+"):
+        if found and "=" in found[-1] and part.partition(":")[0].strip().lower() not in GUIDES:
+            found[-1] += f"+{part}"
+        else:
+            found.append(part)
+    return found
 
 
 @dataclass(frozen=True)

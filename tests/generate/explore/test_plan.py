@@ -5,7 +5,16 @@ import pytest
 from daguerre.adapters.adapted import AdapterFile
 from daguerre.generate.explore.job import Job, Setup
 from daguerre.generate.explore.plan import plan_grid
-from daguerre.request import Hires, ImageToImage, PerturbedAttention, RequestError, TextToImage
+from daguerre.request import (
+    Autoguidance,
+    FreeU,
+    Hires,
+    ImageToImage,
+    PerturbedAttention,
+    RequestError,
+    SmoothedEnergy,
+    TextToImage,
+)
 
 BASE = Job(TextToImage(prompt="a red apple, flat", negative_prompt="a red frame", seed=7, width=64, height=64))
 INK = AdapterFile(kind="lora", path=Path("ink.safetensors"))
@@ -35,6 +44,21 @@ def requests(axis, base=BASE):
         ("S/R: red, ", "negative_prompt", ["a red frame", "a  frame"], "red"),
         ("Prompt order: apple, red", "prompt", ["a apple red, flat", "a red apple, flat"], "apple, red"),
         ("pag.scale: 1-2", "guides", [(PerturbedAttention(scale=1),), (PerturbedAttention(scale=2),)], "pag scale: 1"),
+        (
+            'guides: "pag:scale=2,layers=a+ b+freeu:s1=+1", freeu + auto:model=x+1.pt+seg',
+            "guides",
+            [
+                (PerturbedAttention(scale=2, layers="a+ b"), FreeU(s1=1)),
+                (FreeU(), Autoguidance(model="x+1.pt"), SmoothedEnergy()),
+            ],
+            "pag:scale=2,layers=a+ b+freeu:s1=+1",
+        ),
+        (
+            "pag.layers: mid_attn, a+b",
+            "guides",
+            [(PerturbedAttention(layers="mid_attn"),), (PerturbedAttention(layers="a+b"),)],
+            "pag layers: mid_attn",
+        ),
         ("guides: none, pag:scale=2", "guides", [(), (PerturbedAttention(scale=2),)], "none"),
     ],
 )
@@ -136,6 +160,8 @@ def test_a_variation_seed_is_one_for_all_cells_that_use_it():
         ("pag.sale: 1", "has no field 'sale'"),
         ("pag.scale: -1", "pag: scale is -1"),
         ("guides: pug", "did you mean 'pag'"),
+        ("guides: freeu+pug", "unknown guide 'pug'; did you mean 'pag'"),
+        ("guides: pag:scale=2+pug", "scale is '2+pug'; it must be a number"),
         ("steps.more: 1", "no fields of its own"),
         ("tiling: maybe", "axis 'Tiling', value 'maybe': tiling is 'maybe'"),
         ("guidance_interval: 0.5", "must be 2 numbers"),
