@@ -131,8 +131,8 @@ class NetworkControl:
         """What the hint is made of."""
         if self.image is None:
             if drawing.given is None:
-                told = f"the {self.loaded.kind} {self.loaded.name} has no picture to see, and none is drawn over"
-                raise RequestError(f"{told}; give it one, as KIND:MODEL:PICTURE")
+                told = f"the {self.loaded.kind} {self.loaded.name} has no picture to see"
+                raise RequestError(f"{told}; give it one of all that is drawn, as KIND:MODEL:PICTURE")
             return drawing.given if self.module == "inpaint" else drawing.given.convert("RGB")
         image, crop = opened(self.image, self.module), drawing.crop
         width, height = picture = (crop or drawing.window).picture
