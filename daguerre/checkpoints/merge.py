@@ -25,6 +25,8 @@ Method = Literal["weighted", "difference", "slerp", "ties", "dare"]
 MODELS: Mapping[Method, tuple[int, int]] = {  # how many models each takes: at least, at most
     "weighted": (2, 2), "difference": (3, 3), "slerp": (2, 2), "ties": (2, 16), "dare": (2, 16),
 }  # fmt: skip
+BY_NUMBER: Sequence[Method] = ("weighted", "difference")  # each depends on its like in the other models alone
+BAND = 1 << 23  # of these so many are mixed at once, so that no large tensor is there in float32
 Components = dict[str, dict[str, Deferred]]  # by part, native parameter -> values
 
 
@@ -110,12 +112,21 @@ def merge(how: Merge, models: Sequence[Opened]) -> tuple[Components, dict[str, s
 
 
 def _mixed(how: Merge, name: str, own: Deferred, others: Sequence[Deferred], ratio: float) -> Tensor:
-    a = own.make()
-    values = [other.make().float() for other in others]
+    a, values = own.make(), [other.make() for other in others]
     given = values[0].shape[1] if values[0].shape != a.shape else None  # of the inpainting model's inputs
-    mixed = how.mix(name, a[:, :given].float() if given else a.float(), values, ratio)
-    whole = torch.cat([mixed, a[:, given:].float()], dim=1) if given else mixed
-    return finite(name, whole.to(own.dtype))
+    part = a[:, :given] if given else a
+    if how.method in BY_NUMBER:
+        bands = [torch.split(one.reshape(-1), BAND) for one in (part, *values)]
+        rows = [_mixed_now(how, name, own.dtype, band, ratio) for band in zip(*bands, strict=True)]
+        mixed = torch.cat(rows).reshape(part.shape)
+    else:
+        mixed = _mixed_now(how, name, own.dtype, (part, *values), ratio)
+    return torch.cat([mixed, a[:, given:]], dim=1) if given else mixed
+
+
+def _mixed_now(how: Merge, name: str, dtype: torch.dtype, values: Sequence[Tensor], ratio: float) -> Tensor:
+    a, *others = (value.float() for value in values)
+    return finite(name, how.mix(name, a, others, ratio).to(dtype))
 
 
 def finite(name: str, value: Tensor) -> Tensor:

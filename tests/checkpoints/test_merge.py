@@ -229,3 +229,21 @@ def test_little_memory_is_needed(tmp_path: Path) -> None:
         write_ldm(tmp_path / "x.safetensors", components, opened[0].identity, noted)
 
     assert largest < peak(work) <= 8 * largest < checkpoint.nbytes
+
+
+def test_a_large_tensor_is_never_there_in_float32(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A text encoder's vocabulary is the largest tensor of all; it is mixed in bands, to the same bits."""
+    files, wholes = [tmp_path / f"{name}.safetensors" for name in "ab"], []
+    for seed, file in enumerate(files):
+        text = toy("sd1", seed).text[0].half()
+        write_ldm(file, {"text": text.state_dict()}, Description(family="text", text=(text.config,)))
+    opened = [Opened.of(file) for file in files]
+    for how in (Merge(ratio=0.3), Merge(method="slerp", ratio=0.3)):
+        components, _ = merge(how, opened)
+        wholes.append(components["text"]["token.weight"].make())
+    monkeypatch.setattr("daguerre.checkpoints.merge.BAND", 1 << 16)
+    components, _ = merge(Merge(ratio=0.3), opened)
+    made = components["text"]["token.weight"]
+    assert torch.equal(made.make(), wholes[0])
+    assert not torch.equal(made.make(), wholes[1])
+    assert peak(made.make) < 3 * wholes[0].nbytes  # the bands, and them joined; whole, it would be ten times as much
