@@ -1,31 +1,40 @@
-"""How long it takes to put an adapter on and off, and what a merge of two models needs.
+"""How long it takes to put an adapter on and off, and what making models and LoRAs of two models needs.
 
-    python benchmarks/adapters.py                # switching at toy width, and a merge of two models of 400 MB
-    python benchmarks/adapters.py --megabytes 7000 --folder DISK
+    python benchmarks/adapters.py                            # two models of 0.7 GB
+    python benchmarks/adapters.py --model sdxl --folder DISK # of 6.9 GB; three times as much is written there
 
-Switching is measured plain, by hooks, and in a compiled network, by exchanged weights; compilations are counted. The
-merge runs in a process of its own: its peak of own memory (`RssAnon`) and of resident memory, files mapped included.
+Switching is measured plain, by hooks, and in a compiled network, by exchanged weights; compilations are counted. Each
+command runs in a process of its own: seconds, its peak of own memory (`RssAnon`) beyond what Python and torch take, and
+of resident memory, files mapped included. The models are random, the second one the first and a change of rank 16 with
+noise beside it, in half precision.
 """
 
 import argparse
 import json
 import statistics
-import subprocess
 import sys
 import time
+import zlib
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
 
 import measure
 
 import daguerre
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 REPEATS = 20
-MERGE = """
+WATCHED = """
 import sys, threading, time
 from pathlib import Path
-from daguerre.checkpoints.merge import Merge, Opened, merge
-from daguerre.checkpoints.writer import write_ldm
+import torch
+from daguerre.cli.main import app
+import daguerre.adapters.formats, daguerre.adapters.lora_tools, daguerre.checkpoints.writer, daguerre.families.loading
 def memory(name):
     line = next(l for l in Path("/proc/self/status").read_text().splitlines() if l.startswith(name))
     return int(line.split()[1]) / 1024
@@ -37,9 +46,7 @@ def watch():
 before = memory("RssAnon")
 threading.Thread(target=watch, daemon=True).start()
 begun = time.perf_counter()
-models = [Opened.of(path) for path in sys.argv[2:]]
-components, noted = merge(Merge(ratio=0.3), models)
-write_ldm(Path(sys.argv[1]), components, models[0].identity, noted)
+app(sys.argv[1:], result_action="return_value")
 done = True
 print(time.perf_counter() - begun, most["RssAnon"] - before, most["VmRSS"])
 """
@@ -87,51 +94,80 @@ def switching() -> dict[str, float]:
     return {**found, "compilations": float(counter.frame_count - first)}
 
 
-def merging(megabytes: int, folder: Path) -> dict[str, float]:
-    """Seconds and MB that a weighted sum of two models of about this size takes."""
+def write_pair(model: str, folder: Path) -> list[Path]:
+    """Two whole models of this size in half precision."""
     import torch
 
     from daguerre.checkpoints.identify import Description
-    from daguerre.checkpoints.layout import Part
-    from daguerre.checkpoints.tables import table
+    from daguerre.checkpoints.tables import blank
     from daguerre.checkpoints.writer import write_ldm
     from daguerre.files.safetensors_writer import Deferred
-    from daguerre.models.unet import UNetConfig
+    from daguerre.models import unet, vae
+    from daguerre.models.clip import VIT_BIG_G, VIT_L
 
-    width = max(32, round((megabytes / 3440) ** 0.5 * 10) * 32)  # SD 1.5's U-Net, 320 wide, has 3,440 MB in float32
-    config = UNetConfig((width, 2 * width, 4 * width, 4 * width), (1, 1, 1, 0), 768, heads=8, linear=False)
-    shapes = {name: source.shape for name, source in table(Part("unet", "ldm"), config).items()}
-    files = [folder / f"{name}.safetensors" for name in "abc"]
-    for file in files[:2]:
-        state = {name: Deferred(s, torch.float32, lambda s=s: torch.randn(s)) for name, s in shapes.items()}
-        write_ldm(file, {"unet": state}, Description(family="sd1", unet=config))
-    answer = subprocess.run(
-        [sys.executable, "-c", MERGE, files[2], *files[:2]], capture_output=True, text=True, check=True
-    )
-    seconds, own, resident = map(float, answer.stdout.split())
-    largest = 4 * max(torch.Size(shape).numel() for shape in shapes.values()) / 2**20
-    size = files[0].stat().st_size / 2**20
-    return {"file MB": size, "largest tensor MB": largest, "s": seconds, "own MB": own, "resident MB": resident}
+    narrow = unet.UNetConfig((128, 256, 512, 512), unet.SD1.depth, 768, heads=8, linear=False)
+    described = {
+        "small": Description(family="sd1", unet=narrow, vae=vae.SD, text=(VIT_L,)),
+        "sd1": Description(family="sd1", unet=unet.SD1, vae=vae.SD, text=(VIT_L,)),
+        "sdxl": Description(family="sdxl", unet=unet.SDXL, vae=vae.SDXL, text=(VIT_L, VIT_BIG_G)),
+    }[model]
+    shapes = {part: blank(config).state_dict() for part, config in described.configs.items()}
+    files = [folder / "base.safetensors", folder / "tuned.safetensors"]
+    for file in files:
+        make = partial(weight, tuned=file == files[1])
+        components = {
+            part: {
+                name: Deferred(tuple(v.shape), torch.float16, partial(make, f"{part}.{name}", v.shape))
+                for name, v in state.items()
+            }
+            for part, state in shapes.items()
+        }
+        write_ldm(file, components, described)
+    return files
+
+
+def weight(name: str, shape: Sequence[int], *, tuned: bool) -> "Tensor":
+    """Random numbers that depend on the name alone; with `tuned`, as if they had learned something since."""
+    import torch
+
+    random = torch.Generator().manual_seed(zlib.crc32(name.encode()))
+    value = 0.02 * torch.randn(shape, generator=random)
+    if tuned and len(shape) > 1:
+        up, down = torch.randn(shape[0], 16, generator=random), torch.randn(16, value[0].numel(), generator=random)
+        value += 2e-4 * (up @ down).reshape(shape) + 5e-5 * torch.randn(shape, generator=random)
+    return value.half()
+
+
+def working(command: Sequence[str | Path], made: Path) -> dict[str, float]:
+    """Seconds and MB of a command of `daguerre` that makes this file."""
+    answer = measure.call([sys.executable, "-c", WATCHED, *command])
+    seconds, own, resident = map(float, answer.splitlines()[-1].split())
+    return {"s": seconds, "own MB": own, "resident MB": resident, "made MB": made.stat().st_size / 2**20}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--megabytes", type=int, default=400, help="of each of the two models that are merged")
-    parser.add_argument("--folder", type=Path, help="where they are written; three times their size is needed")
+    parser.add_argument("--model", choices=("small", "sd1", "sdxl"), default="small", help="the size of both models")
+    parser.add_argument("--folder", type=Path, help="where they are written")
+    parser.add_argument("--rank", type=int, default=32, help="of the LoRA that is extracted")
     parser.add_argument("--json", action="store_true", help="print JSON")
     options = parser.parse_args()
+    facts: dict[str, Mapping[str, float] | str] = {"switching": switching()}
     with TemporaryDirectory(prefix="daguerre-benchmark-", dir=options.folder) as folder:
-        facts = {
-            "switching": switching(),
-            "merging": merging(options.megabytes, Path(folder)),
-            "machine": measure.machine(),
-            "versions": measure.versions("daguerre", "torch"),
-        }
+        made, lora = Path(folder) / "made.safetensors", Path(folder) / "lora.safetensors"
+        base, tuned = write_pair(options.model, Path(folder))
+        facts["each model"] = {"MB": base.stat().st_size / 2**20}
+        facts["checkpoint merge"] = working(("checkpoint", "merge", made, base, tuned, "--ratio", "0.3"), made)
+        made.unlink()
+        facts["lora extract"] = working(("lora", "extract", base, tuned, lora, "--rank", str(options.rank)), lora)
+        facts["lora merge"] = working(("lora", "merge", made, lora, "--model", base), made)
+    facts |= {"machine": measure.machine(), "versions": measure.versions("daguerre", "torch")}
     if options.json:
         print(json.dumps(facts))
         return
-    for name in ("switching", "merging"):
-        print(f"{name}: " + ", ".join(f"{key} {value:,.1f}" for key, value in facts[name].items()))
+    for name, found in facts.items():
+        if isinstance(found, Mapping):
+            print(f"{name}: " + ", ".join(f"{key} {value:,.1f}" for key, value in found.items()))
 
 
 if __name__ == "__main__":

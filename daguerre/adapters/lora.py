@@ -163,7 +163,7 @@ class LoRA(nn.Module):
         exchanged = {path for path in layers if path.partition(".")[0] in compiled}
         with ExitStack() as stack:
             for path, layer in layers.items():
-                size = _scale(path, scale, text_scale)
+                size = scale_of(path, scale, text_scale)
                 if path in exchanged:
                     stack.enter_context(_exchanged(layer, changes[path], size))
                 else:
@@ -198,7 +198,7 @@ class LoRA(nn.Module):
         """
         changes = self.changes
         for path, layer in self.fit(model).items():
-            size = _scale(path, scale, text_scale)
+            size = scale_of(path, scale, text_scale)
             yield path, size * changes[path].delta(layer.weight)
             if (bias := changes[path].bias_delta(layer.bias)) is not None:
                 yield f"{path}.bias", size * bias
@@ -210,7 +210,7 @@ class LoRA(nn.Module):
             raise AdapterError("a model in low-memory mode reads its weights again and again; attach the LoRA instead")
         changes = self.changes
         for path, layer in self.fit(model).items():
-            _change(layer, changes[path], _scale(path, scale, text_scale))
+            _change(layer, changes[path], scale_of(path, scale, text_scale))
 
 
 @torch.no_grad()
@@ -235,7 +235,8 @@ def _exchanged(layer: Layer | Norm, one: Change, scale: float) -> Iterator[None]
             parameter.data = data
 
 
-def _scale(path: str, scale: float, text_scale: float | None) -> float:
+def scale_of(path: str, scale: float, text_scale: float | None) -> float:
+    """How much of a layer's change counts: `text_scale`, if there is one, in text encoders."""
     return text_scale if text_scale is not None and path.startswith("text") else scale
 
 

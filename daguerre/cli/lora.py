@@ -13,8 +13,6 @@ from .flags import weighted
 from .models import BUILT_IN, find, resolve
 
 if TYPE_CHECKING:
-    import torch
-
     from ..adapters.formats import Report
     from ..adapters.lora import LoRA
     from ..families.model import Model
@@ -140,7 +138,7 @@ def extract(
     layout: Layout = "kohya",
     dtype: Number | None = None,
 ) -> None:
-    """Write a LoRA that turns one model into another as far as its rank allows.
+    """Write a LoRA that turns one model into another as far as its rank allows; needs the memory of a few tensors.
 
     Parameters
     ----------
@@ -160,10 +158,11 @@ def extract(
         Number format of the new file; float32 by default.
     """
     from ..adapters.lora_tools import extract as extracted
+    from ..checkpoints.merge import Opened
 
     _refuse_existing(target)
-    first, second = _model(base), _model(tuned)
-    _save(target, extracted(first, second, rank, text=text), first, layout, {}, dtype)
+    lora = extracted(Opened.of(resolve(base)), Opened.of(resolve(tuned)), rank, text=text)
+    _save(target, lora, _model(base), layout, {}, dtype)
 
 
 def combine(
@@ -201,7 +200,7 @@ def combine(
 
 
 def merge(target: Path, *loras: str, model: str = BUILT_IN, layout: Literal["ldm", "diffusers"] = "ldm") -> None:
-    """Write a model with LoRAs built in, in the number format that it has.
+    """Write a model with LoRAs built in, in the number format that it has; needs the memory of a few tensors.
 
     Parameters
     ----------
@@ -214,30 +213,24 @@ def merge(target: Path, *loras: str, model: str = BUILT_IN, layout: Literal["ldm
     layout
         ldm: one safetensors file, as most tools read it. diffusers: a folder.
     """
-    from ..checkpoints.identify import identify, read_component
+    from ..adapters.lora_tools import merged
+    from ..checkpoints.merge import Opened
     from ..checkpoints.writer import write_diffusers, write_ldm
-    from ..files.reader import open_checkpoint
     from ..text.tokenizer import tokenizer_files
 
     _refuse_existing(target)
     if not loras:
         raise Failure("merge: name at least one LoRA", UNUSABLE)
-    base, checkpoint = _model(model), open_checkpoint(resolve(model))
-    identity = identify(checkpoint)
-    states = {part.name: read_component(checkpoint, identity, part.name) for part in identity.parts}
-    changes: dict[str, torch.Tensor] = {}
-    for file in (weighted(text) for text in loras):
-        for path, delta in _load(file.path, base)[0].deltas(base, file.weight, file.text_weight):
-            changes[path] = changes[path] + delta if path in changes else delta
-    for path, delta in changes.items():
-        part, _, name = path.partition(".")
-        name = name if name.endswith(".bias") else f"{name}.weight"
-        weight = states[part][name]
-        states[part][name] = (weight.float() + delta).to(weight.dtype)
+    base, opened = _model(model), Opened.of(resolve(model))
+    files = [weighted(text) for text in loras]
+    given = [(_load(file.path, base)[0], file.weight, file.text_weight) for file in files]
+    for lora, _, _ in given:
+        lora.fit(base)
+    components = merged(opened, given)
     if layout == "ldm":
-        write_ldm(target, states, identity)
+        write_ldm(target, components, opened.identity)
     else:
-        write_diffusers(target, states, identity, tokenizer_files=tokenizer_files())
+        write_diffusers(target, components, opened.identity, tokenizer_files=tokenizer_files())
     print(target)
 
 
@@ -247,10 +240,11 @@ def _refuse_existing(target: Path) -> None:
 
 
 def _model(name: str) -> "Model":
+    """Names and shapes of a model's layers; no weights are read."""
     from ..families.loading import load_model
 
     entry = find(name)
-    return load_model(entry.path, name=entry.name, device="cpu", dtype="float32")
+    return load_model(entry.path, name=entry.name, device="cpu", dtype="float32", low_memory=True)
 
 
 def _load(path: Path, model: "Model") -> "tuple[LoRA, Report]":
