@@ -43,7 +43,9 @@ class InterrogationFlags:
     draws
         Noise levels at which --exact compares; more is surer and slower.
     captioner
-        A folder of a BLIP, whose sentence is the prompt, or its beginning where --clip is given too.
+        A folder of a BLIP or a ViT-GPT2, whose sentence is the prompt, or its beginning where --clip is given too.
+    beams
+        How many sentences the captioner keeps in view while it seeks the likeliest; as its folder says by default.
     tagger
         An ONNX file of WD14 or DeepDanbooru, which tells tags.
     tags
@@ -63,6 +65,7 @@ class InterrogationFlags:
     model: str = BUILT_IN
     draws: int = 16
     captioner: Path | None = None
+    beams: int | None = None
     tagger: Path | None = None
     tags: Path | None = None
     threshold: float = 0.35
@@ -120,6 +123,8 @@ def _reader(flags: InterrogationFlags) -> Read:
         return _tags(flags)
     if flags.tags:
         raise Failure("--tags is the table of a tagger; name that with --tagger", UNUSABLE)
+    if flags.beams is not None and not flags.captioner:
+        raise Failure("--beams are of a captioner; name that with --captioner", UNUSABLE)
     if flags.activation and not flags.clip:
         raise Failure("--activation is of a CLIP; name that with --clip", UNUSABLE)
     if flags.eyes and flags.clip:
@@ -149,7 +154,7 @@ def _caption(flags: InterrogationFlags) -> Read:
     from ..generate.caption import caption, load_captioner
 
     captioner = load_captioner(flags.captioner or Path(), device=flags.device)
-    return lambda image: {"prompt": caption(captioner, image)}
+    return lambda image: {"prompt": caption(captioner, image, beams=flags.beams)}
 
 
 def _phrases(flags: InterrogationFlags) -> Read:

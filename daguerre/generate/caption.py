@@ -22,6 +22,8 @@ from ..runtime.precision import pick_dtype
 from .beam_search import likeliest
 from .caption_words import Words, read_words
 
+MOST = 64  # beams, and tokens that a caller may ask for
+
 
 @dataclass(frozen=True, kw_only=True)
 class Captioner:
@@ -67,11 +69,13 @@ def load_captioner(folder: Path, *, device: str | None = None, dtype: str | None
 def caption(captioner: Captioner, picture: Image.Image, *, most: int | None = None, beams: int | None = None) -> str:
     """The likeliest sentence for a picture, of at most `most` tokens, found with `beams` of them in view.
 
-    Both are by default as the captioner's folder says.
+    Both are by default as the captioner's folder says. Raises RequestError for numbers out of range.
     """
-    network, c = captioner.network, captioner.network.config
+    network, c, how = captioner.network, captioner.network.config, captioner.writing
+    for name, given in (("beams", beams), ("most", most)):
+        if given is not None and not 1 <= given <= MOST:
+            raise RequestError(f"{name} is {given}; it goes from 1 to {MOST}")
+    how = replace(how, beams=beams or how.beams, most=min(most or how.most, c.context - 1))
     seen = network.look(captioner.pixels(picture.convert("RGB"))[None].to(network.token.weight))
-    how = replace(captioner.writing, beams=beams or captioner.writing.beams)
-    how = replace(how, most=min(most or how.most, c.context - 1))
     ids = likeliest(lambda ids: network(ids.to(seen.device), seen), c.start_token, c.end_token, how)
     return captioner.words.text(ids)

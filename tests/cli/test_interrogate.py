@@ -138,6 +138,7 @@ def test_wrong_files_and_flags_are_refused(run, tmp_path, clip, pictures, lists)
         (("plain.png", "--tagger", "none.onnx", "--exact"), "leave out --exact"),
         (("plain.png", "--tags", "tags.csv"), "name that with --tagger"),
         (("plain.png", "--activation", "gelu"), "name that with --clip"),
+        (("plain.png", "--beams", 4), "name that with --captioner"),
         (("plain.png", "--eyes", "none.safetensors"), "so tintype has no eyes; name a CLIP with --clip"),
         (("plain.png", "--eyes", "toy.safetensors"), "no vision tower of daguerre"),
         (("plain.png", "--eyes", "toy.safetensors", "--clip", clip), "leave out one"),
@@ -154,6 +155,10 @@ def test_a_captioner_tells_a_sentence_which_phrases_may_adorn(run, tmp_path, cli
         sentence = caption(load_captioner(tmp_path / "captioner", device="cpu"), image)
     assert sentence
     assert run("plain.png", *flags)[0] == f"{sentence}\n"
+    with Image.open(tmp_path / "plain.png") as image:
+        sought = caption(load_captioner(tmp_path / "captioner", device="cpu"), image, beams=5)
+    assert run("plain.png", *flags, "--beams", 5)[0] == f"{sought}\n" != f"{sentence}\n"
+    assert "it goes from 1 to 64" in run("plain.png", *flags, "--beams", 0, code=2)[1]
     both = run("plain.png", *flags, "--clip", clip, "--lists", lists)[0].strip()
     assert sentence in both != sentence
 

@@ -11,6 +11,7 @@ from daguerre.checkpoints.captioners import Writing
 from daguerre.files.checkpoint import CheckpointError
 from daguerre.generate.beam_search import likeliest
 from daguerre.generate.caption import caption, load_captioner
+from daguerre.request import RequestError
 from daguerre.text.tokenizer import byte_letters
 from tests.parity.test_clip import picture
 
@@ -132,6 +133,9 @@ def test_the_folder_says_how_it_writes_and_the_caller_may_say_otherwise(folder, 
     assert said == [expected(max_new_tokens=30), *[expected(max_new_tokens=7, num_beams=4)] * 2]
     captioner = load_captioner(path, device="cpu", dtype="float32")
     assert caption(captioner, picture(seed=2), most=5, beams=3) == expected(max_new_tokens=5, num_beams=3)
+    for wrong in ({"beams": 0}, {"beams": 65}, {"most": 0}):
+        with pytest.raises(RequestError, match="it goes from 1 to 64"):
+            caption(captioner, picture(), **wrong)
     assert len({caption(captioner, picture(seed=seed)) for seed in range(4)}) > 1
 
 
