@@ -4,11 +4,10 @@ import json
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
-
-from cyclopts import Parameter
+from typing import TYPE_CHECKING, Any, Literal
 
 from .exit import UNUSABLE, Failure
+from .kinds import Json, Switch
 from .models import resolve
 
 if TYPE_CHECKING:
@@ -19,13 +18,7 @@ Number = Literal["float32", "float16", "bfloat16", "float8_e4m3fn", "float8_e5m2
 SHOWN = 8  # keys listed of each kind before "and N more"
 
 
-def inspect(
-    model: str,
-    /,
-    *,
-    verbose: Annotated[bool, Parameter(negative="")] = False,
-    json_lines: Annotated[bool, Parameter(name="--json", negative="")] = False,
-) -> None:
+def inspect(model: str, /, *, verbose: Switch = False, json_lines: Json = False) -> None:
     """Tell what a model file holds: family, layout, number formats, size, hash, what is missing or extra.
 
     Parameters

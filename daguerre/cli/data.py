@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from .exit import UNUSABLE, Failure
+from .kinds import Json, Switch, Texts
 
 if TYPE_CHECKING:
     from ..data.config import Data
@@ -23,8 +24,8 @@ def check(
     *paths: Path,
     size: int = 512,
     captions: Annotated[bool, Parameter(negative="--no-captions")] = True,
-    verbose: Annotated[bool, Parameter(negative="")] = False,
-    json_lines: Annotated[bool, Parameter(name="--json", negative="")] = False,
+    verbose: Switch = False,
+    json_lines: Json = False,
 ) -> None:
     """Open every picture and tell which can be trained on, which cannot, and why.
 
@@ -65,7 +66,7 @@ def build(
     *,
     out: Path | None = None,
     size: int = 128,
-    style: Annotated[tuple[str, ...], Parameter(negative="")] = (),
+    style: Texts = (),
     workers: int = 1,
 ) -> None:
     """Make a table of captioned pictures from freely licensed sources; an interrupted build goes on.

@@ -1,18 +1,20 @@
-"""What all commands that draw share: flags for what comes out, and the way from a request to files."""
+"""What all commands that draw share: their flags, and the way from a request to files."""
 
 import json
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from cyclopts import Parameter
 
-from ..request import Hires, ImageToImage, TextToImage
+from ..request import ImageToImage, TextToImage
 from .files import save_grid, save_picture, slug
-from .flags import AdapterFlags, ModelFlags, width_and_height
-from .language import LanguageFlags
+from .flags import BUILT_IN_MODEL, PLAIN, STANDARD, AdapterFlags, DrawingFlags, ModelFlags
+from .kinds import OUTPUT, Json, Switch
+from .language import WORDS_ALONE, LanguageFlags
+from .steering import UNSTEERED, SteeringFlags
 
 if TYPE_CHECKING:
     from ..diffusion.denoiser import Step
@@ -21,10 +23,8 @@ if TYPE_CHECKING:
 
     Task = Callable[..., Iterator[Step | Picture]]  # (model, request, controls=...)
 
-Switch = Annotated[bool, Parameter(negative="")]
 
-
-@Parameter(name="*")
+@Parameter(name="*", group=OUTPUT)
 @dataclass(frozen=True, kw_only=True)
 class OutputFlags:
     """What comes out, and where.
@@ -47,110 +47,43 @@ class OutputFlags:
     upscale: Literal[2, 4] | None = None
     grid: Switch = False
     preview: Switch = False
-    json_lines: Annotated[bool, Parameter(name="--json", negative="")] = False
+    json_lines: Json = False
+
+
+AS_USUAL = OutputFlags()
 
 
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
-class HiresFlags:
-    """A second pass over the picture, enlarged; each of these but the first asks for one, too.
+class Means:
+    """What every command that draws takes beside its prompt."""
 
-    Parameters
-    ----------
-    hires
-        How many times as large, such as 2.
-    hires_size
-        WIDTHxHEIGHT in pixels, in place of that.
-    hires_steps
-        As many as in the first pass by default.
-    hires_strength
-        0 to 1: how far the second pass goes from the first.
-    hires_upscaler
-        Latent, "Latent (antialiased)", "Latent (bicubic)", "Latent (bicubic antialiased)", "Latent (nearest)", "Latent
-        (nearest-exact)", Lanczos, Nearest, built-in, or an upscaler's file.
-    hires_sampler
-        That of the first pass by default, as are the others.
-    hires_schedule
-        Noise levels.
-    hires_prompt
-        What to draw then.
-    hires_negative
-        What to keep out then.
-    """
+    drawing: DrawingFlags = STANDARD
+    with_model: ModelFlags = BUILT_IN_MODEL
+    adapters: AdapterFlags = PLAIN
+    language: LanguageFlags = WORDS_ALONE
 
-    hires: float | None = None
-    hires_size: str | None = None
-    hires_steps: int | None = None
-    hires_strength: float | None = None
-    hires_upscaler: str | None = None
-    hires_sampler: str | None = None
-    hires_schedule: str | None = None
-    hires_prompt: str | None = None
-    hires_negative: str | None = None
-
-    def given(self) -> dict[str, Any]:
-        """The field `hires` of a `TextToImage`, where a second pass is asked for."""
-        values: dict[str, Any] = {
-            "scale": self.hires,
-            "steps": self.hires_steps,
-            "strength": self.hires_strength,
-            "upscaler": self.hires_upscaler,
-            "sampler": self.hires_sampler,
-            "schedule": self.hires_schedule,
-            "prompt": self.hires_prompt,
-            "negative_prompt": self.hires_negative,
-        }
-        if self.hires_size is not None:
-            values |= width_and_height("--hires-size", self.hires_size)
-        values = {name: value for name, value in values.items() if value is not None}
-        return {"hires": Hires(**values)} if values else {}
+    def fields(self, **own: Any) -> dict[str, Any]:
+        """The fields of a request: a command's own, and those that were given by flags."""
+        return own | self.drawing.given()
 
 
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
-class RefinerFlags:
-    """A second model for the last steps.
+class Run(Means):
+    """What every command takes that draws one request: its means, what steers it, and what becomes of the pictures."""
 
-    Parameters
-    ----------
-    refiner
-        A model in the latents of the first one, such as SDXL's refiner.
-    switch_at
-        The share of the steps after which it takes over.
-    """
-
-    refiner: str | None = None
-    switch_at: float = 0.8
-
-    def controls(self, first: ModelFlags) -> "list[Control]":
-        """The refiner, on the first model's device, where there is one."""
-        if self.refiner is None:
-            return []
-        from ..generate.refiner import Refiner
-
-        flags = replace(first, model=self.refiner, vae=None, base=None, family=None, prediction=None)
-        return [Refiner(flags.load(), self.switch_at)]
-
-
-ALONE = RefinerFlags()
-
-
-@dataclass(frozen=True, kw_only=True)
-class Run:
-    """By what a request is drawn, and what becomes of the pictures."""
-
-    with_model: ModelFlags
-    adapters: AdapterFlags
-    language: LanguageFlags
-    output: OutputFlags
-    refiner: RefinerFlags = ALONE
+    steering: SteeringFlags = UNSTEERED
+    output: OutputFlags = AS_USUAL
 
     def draw(
         self,
         kind: type[TextToImage],
         given: Mapping[str, Any],
         task: "Task",
+        *,
         length: "Callable[[TextToImage, Model], int] | None" = None,
+        refiner: "Callable[[ModelFlags], list[Control]]" = lambda first: [],
     ) -> None:
         """Draws a request of a kind with the given fields, the model's own defaults for the others, and saves all.
 
@@ -159,7 +92,7 @@ class Run:
         from ..generate.drawing import Picture, settled
         from .progress import Preview, Progress
 
-        files, output = self.adapters.files(), self.output
+        files, output, task = self.adapters.files(), self.output, self.steering.around(task)
         asked = settled(kind(**given))  # says what is wrong before a model is loaded for it
         self.language.check(asked)
         if asked.hires:
@@ -167,7 +100,7 @@ class Run:
 
             settled(second_pass(asked, asked.hires))
         plain = self.with_model.load()
-        if controls := self.refiner.controls(self.with_model):
+        if controls := refiner(self.with_model):
             task = partial(task, controls=controls)
         request = settled(kind(**{**_defaults(plain, kind), **given}))
         as_file = output.out.suffix.lower() == ".png"
@@ -229,4 +162,4 @@ def _summary(path: Path, picture: "Picture") -> dict[str, Any]:
     }
 
 
-AS_USUAL, ONE_PASS = OutputFlags(), HiresFlags()
+STANDARD_MEANS, STANDARD_RUN = Means(), Run()

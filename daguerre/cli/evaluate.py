@@ -2,15 +2,15 @@
 
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-from cyclopts import Parameter
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from .exit import UNUSABLE, Failure
 from .flags import BUILT_IN_MODEL, ModelFlags
+from .kinds import Json, Switch
 
 if TYPE_CHECKING:
     from ..evaluate.bench import Bench, Tell
@@ -24,10 +24,10 @@ def tintype(
     pictures: Path = PICTURES,
     taught: Path | None = None,
     out: Path = OUT,
-    quick: Annotated[bool, Parameter(negative="")] = False,
+    quick: Switch = False,
     steps: int = 0,
     model: ModelFlags = BUILT_IN_MODEL,
-    json_lines: Annotated[bool, Parameter(name="--json", negative="")] = False,
+    json_lines: Json = False,
 ) -> None:
     """Judge the built-in model, or one trained like it: what it draws right, how various, how near to its teachers.
 

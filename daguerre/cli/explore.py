@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..request import RequestError, TextToImage
+from .drawing import Means
 from .exit import Failure
 from .files import slug
 from .flags import ModelFlags
-from .language import WORDS_ALONE, LanguageFlags
+from .language import LanguageFlags
 from .models import find
 from .progress import Progress
 
@@ -79,22 +80,16 @@ def spoken(jobs: "Iterable[Job]", language: LanguageFlags) -> "tuple[Job, ...]":
 
 
 def draw_all(
-    jobs: "Sequence[Job]",
-    flags: ModelFlags,
-    folder: Path,
-    titles: Sequence[str],
-    *,
-    language: LanguageFlags = WORDS_ALONE,
-    quiet: bool = False,
+    jobs: "Sequence[Job]", means: Means, folder: Path, titles: Sequence[str], *, quiet: bool = False
 ) -> "Iterator[Done]":
     """Draws into a folder what is not there yet; tells of it on standard error, and of each file to the caller.
 
-    The jobs are as `spoken` makes them; `language` says where their LoRAs and embeddings are.
+    The jobs are as `spoken` makes them; the means say where their LoRAs and embeddings are.
     """
     from ..generate.explore.cells import Begun, Done, draw_cells, there_already
     from ..generate.text_to_image import text_to_image
 
-    named = replace(language, style=(), styles=None)
+    named = replace(means.language, style=(), styles=None)
 
     def task(model: "Model", request: TextToImage) -> "Iterator[Step | Picture]":
         return named.drawn(model, request, (), text_to_image)
@@ -106,7 +101,7 @@ def draw_all(
     steps, begun = 0, 0
     with Progress(sum(job.request.steps for job in left), 1, quiet=quiet) as progress:
         bar = progress.bar
-        for event in draw_cells(jobs, loader(flags), folder, names=names, task=task):
+        for event in draw_cells(jobs, loader(means.with_model), folder, names=names, task=task):
             if isinstance(event, Begun):
                 begun += 1
                 bar.update(progress.task, description=f"{begun} of {len(left)}: {titles[event.index]}"[:60])

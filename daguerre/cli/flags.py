@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import Parameter
 
 from ..request import Autoguidance, Guide, RequestError, read_guide
+from .kinds import ADAPTERS, DRAWING, MODEL, Paths, Switch, Texts
 from .models import BUILT_IN, find
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 WEIGHTED = re.compile(r"(.*?)(?::([-+]?[\d.]+))?(?::([-+]?[\d.]+))?", re.DOTALL)  # a file and up to two weights
 
 
-@Parameter(name="*")
+@Parameter(name="*", group=DRAWING)
 @dataclass(frozen=True, kw_only=True)
 class DrawingFlags:
     """The request's fields; what is not given is the model's own default.
@@ -94,7 +95,7 @@ class DrawingFlags:
     clip_skip: int | None = None
     guidance_rescale: float | None = None
     guidance_interval: Annotated[tuple[float, float] | None, Parameter(negative="")] = None
-    guide: Annotated[tuple[str, ...], Parameter(negative="")] = ()
+    guide: Texts = ()
     emphasis: Literal["original", "no norm", "ignore", "none"] | None = None
     comments: bool | None = None
     variation_seed: int | None = None
@@ -137,7 +138,7 @@ def _pinned(guide: Guide) -> Guide:
     return replace(guide, model=str(path.resolve()), sha256=open_checkpoint(path).sha256)
 
 
-@Parameter(name="*")
+@Parameter(name="*", group=MODEL)
 @dataclass(frozen=True, kw_only=True)
 class ModelFlags:
     """Which model, and what it runs on.
@@ -169,7 +170,7 @@ class ModelFlags:
     prediction: Literal["epsilon", "v", "flow"] | None = None
     device: str | None = None
     dtype: str | None = None
-    low_memory: Annotated[bool, Parameter(negative="")] = False
+    low_memory: Switch = False
 
     def load(self) -> "Model":
         """The model, on its device."""
@@ -189,7 +190,7 @@ class ModelFlags:
         )
 
 
-@Parameter(name="*")
+@Parameter(name="*", group=ADAPTERS)
 @dataclass(frozen=True, kw_only=True)
 class AdapterFlags:
     """What is added to the model; each may be given several times.
@@ -204,9 +205,9 @@ class AdapterFlags:
         A hypernetwork file, or FILE:WEIGHT.
     """
 
-    lora: Annotated[tuple[str, ...], Parameter(negative="")] = ()
-    embedding: Annotated[tuple[Path, ...], Parameter(negative="")] = ()
-    hypernetwork: Annotated[tuple[str, ...], Parameter(negative="")] = ()
+    lora: Texts = ()
+    embedding: Paths = ()
+    hypernetwork: Texts = ()
 
     def files(self) -> "list[AdapterFile]":
         from ..adapters.adapted import AdapterFile

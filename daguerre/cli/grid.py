@@ -7,15 +7,13 @@ from dataclasses import replace
 from functools import partial
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
-
-from cyclopts import Parameter
+from typing import TYPE_CHECKING, Any
 
 from ..provenance import infotext, png
 from ..request import RANDOM_SEED, RequestError, TextToImage
+from .drawing import STANDARD_MEANS, Means
 from .files import save_bytes, slug
-from .flags import BUILT_IN_MODEL, PLAIN, STANDARD, AdapterFlags, DrawingFlags, ModelFlags
-from .language import WORDS_ALONE, LanguageFlags
+from .kinds import Json, Switch
 
 if TYPE_CHECKING:
     from ..adapters.adapted import AdapterFile
@@ -23,8 +21,6 @@ if TYPE_CHECKING:
     from ..generate.explore.job import Job
     from ..generate.explore.plan import Plan
     from ..generate.explore.sheet import Look
-
-Switch = Annotated[bool, Parameter(negative="")]
 
 
 def grid(
@@ -34,16 +30,13 @@ def grid(
     x: str = "",
     y: str = "",
     z: str = "",
-    drawing: DrawingFlags = STANDARD,
-    with_model: ModelFlags = BUILT_IN_MODEL,
-    adapters: AdapterFlags = PLAIN,
-    language: LanguageFlags = WORDS_ALONE,
+    means: Means = STANDARD_MEANS,
     out: Path | None = None,
     resume: Switch = False,
     margin: int = 0,
     labels: bool = True,
     sheets: Switch = False,
-    json_lines: Annotated[bool, Parameter(name="--json", negative="")] = False,
+    json_lines: Json = False,
 ) -> None:
     """Draw one picture for each combination of values, and all of them in one, with labels.
 
@@ -77,31 +70,28 @@ def grid(
     from ..generate.explore.sheet import Look
     from .explore import checker, defaults_of, draw_all, flags_of, spoken
 
-    look, check = Look(labels, margin), checker(with_model)
+    look, check = Look(labels, margin), checker(means.with_model)
     folder = folder_for(out, "grid", prompt, resume=resume)
-    fields, files = {"prompt": prompt, **seeded(drawing.given(), folder)}, tuple(adapters.files())
+    fields, files = seeded(means.fields(prompt=prompt), folder), tuple(means.adapters.files())
     first = plan_grid(_job(TextToImage(**fields), files), x, y, z, check=check).jobs[0].setup
-    request = replace(defaults_of(flags_of(first, with_model)), **fields)  # those of an axis's first model
+    request = replace(defaults_of(flags_of(first, means.with_model)), **fields)  # those of an axis's first model
     plan = plan_grid(_job(request, files), x, y, z)
-    plan = replace(plan, jobs=spoken(plan.jobs, language))
-    _drawn(plan, partial(draw_all, flags=with_model, language=language), folder, look, json_lines, sheets)
+    plan = replace(plan, jobs=spoken(plan.jobs, means.language))
+    _drawn(plan, partial(draw_all, means=means), folder, look, json_lines, sheets)
 
 
 def matrix(
     prompt: str,
     /,
     *,
-    drawing: DrawingFlags = STANDARD,
-    with_model: ModelFlags = BUILT_IN_MODEL,
-    adapters: AdapterFlags = PLAIN,
-    language: LanguageFlags = WORDS_ALONE,
+    means: Means = STANDARD_MEANS,
     out: Path | None = None,
     resume: Switch = False,
     at_start: Switch = False,
     different_seeds: Switch = False,
     margin: int = 0,
     labels: bool = True,
-    json_lines: Annotated[bool, Parameter(name="--json", negative="")] = False,
+    json_lines: Json = False,
 ) -> None:
     """Draw a prompt with and without each of its parts: "a cat|with a hat|blue" gives four pictures.
 
@@ -130,12 +120,12 @@ def matrix(
 
     look = Look(labels, margin)
     folder = folder_for(out, "matrix", prompt, resume=resume)
-    fields = {"prompt": prompt, **seeded(drawing.given(), folder)}
+    fields = seeded(means.fields(prompt=prompt), folder)
     TextToImage(**fields)  # says what is wrong before a file is opened for it
-    job = _job(replace(defaults_of(with_model), **fields), tuple(adapters.files()))
+    job = _job(replace(defaults_of(means.with_model), **fields), tuple(means.adapters.files()))
     plan = plan_matrix(job, at_start=at_start, different_seeds=different_seeds)
-    plan = replace(plan, jobs=spoken(plan.jobs, language))
-    _drawn(plan, partial(draw_all, flags=with_model, language=language), folder, look, json_lines)
+    plan = replace(plan, jobs=spoken(plan.jobs, means.language))
+    _drawn(plan, partial(draw_all, means=means), folder, look, json_lines)
 
 
 def _job(request: TextToImage, files: "tuple[AdapterFile, ...]") -> "Job":

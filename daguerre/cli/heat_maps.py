@@ -2,15 +2,15 @@
 
 import json
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
-
-from cyclopts import Parameter
+from typing import TYPE_CHECKING
 
 from ..provenance import png
 from ..request import RequestError, TextToImage
+from .drawing import STANDARD_MEANS, Means
 from .files import save_bytes, save_picture, slug
-from .flags import BUILT_IN_MODEL, PLAIN, STANDARD, AdapterFlags, DrawingFlags, ModelFlags
+from .kinds import Json, Texts
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -22,12 +22,10 @@ def heatmap(
     prompt: str,
     /,
     *,
-    word: Annotated[tuple[str, ...], Parameter(negative="")] = (),
-    drawing: DrawingFlags = STANDARD,
-    with_model: ModelFlags = BUILT_IN_MODEL,
-    adapters: AdapterFlags = PLAIN,
+    word: Texts = (),
+    means: Means = STANDARD_MEANS,
     out: Path = Path("outputs"),
-    json_lines: Annotated[bool, Parameter(name="--json", negative="")] = False,
+    json_lines: Json = False,
 ) -> None:
     """Draw a picture, and over it how much each place looked at each word of its prompt.
 
@@ -44,24 +42,25 @@ def heatmap(
     json_lines
         Print one JSON object that names the files.
     """
-    from ..adapters.adapted import adapted
-    from ..generate.drawing import Picture
+    from ..generate.drawing import Picture, settled
     from ..generate.explore.plan import Plan, Words
     from ..generate.explore.sheet import compose
     from ..generate.heat_maps import HeatMaps
     from ..generate.text_to_image import text_to_image
+    from .explore import defaults_of
     from .progress import Progress
 
-    fields = {"prompt": prompt, **drawing.given()}
+    fields = means.fields(prompt=prompt)
     if TextToImage(**fields).count != 1:
         raise RequestError("--count: heat maps are of one picture; leave it out, or run this once for each --seed")
-    files = adapters.files()
-    plain = with_model.load()
-    request, maps = replace(plain.defaults, **fields), HeatMaps(word)
-    with adapted(plain, files) as (model, used), Progress(request.steps, 1, quiet=json_lines) as progress:
-        for event in text_to_image(model, request, controls=[maps]):
+    files, request = means.adapters.files(), settled(replace(defaults_of(means.with_model), **fields))
+    means.language.check(request)
+    maps = HeatMaps(word)
+    task = partial(text_to_image, controls=[maps])
+    with Progress(request.steps, 1, quiet=json_lines) as progress:
+        for event in means.language.drawn(means.with_model.load(), request, files, task):
             if isinstance(event, Picture):
-                picture = replace(event, record=replace(event.record, adapters=used))
+                picture = event
             else:
                 progress.step(0, event.i)
         name = f"{picture.record.seed}-{slug(prompt)}"

@@ -11,6 +11,7 @@ from cyclopts import Parameter
 from PIL import Image
 
 from .exit import UNUSABLE, Failure
+from .kinds import Json, Switch
 from .models import BUILT_IN, find
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ class InterrogationFlags:
     activation: Literal["gelu", "quick_gelu"] | None = None
     lists: Path | None = None
     top: int = 5
-    exact: Annotated[bool, Parameter(negative="")] = False
+    exact: Switch = False
     model: str = BUILT_IN
     draws: int = 16
     captioner: Path | None = None
@@ -76,9 +77,7 @@ PLAIN = InterrogationFlags()
 
 
 def interrogate(
-    *pictures: Annotated[Path, Parameter(negative="")],
-    flags: InterrogationFlags = PLAIN,
-    json_lines: Annotated[bool, Parameter(name="--json", negative="")] = False,
+    *pictures: Annotated[Path, Parameter(negative="")], flags: InterrogationFlags = PLAIN, json_lines: Json = False
 ) -> None:
     """Print a prompt for each picture; several pictures have their names in front.
 

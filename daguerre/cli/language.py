@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from cyclopts import Parameter
 
@@ -12,6 +12,7 @@ from ..text.styles import read_styles
 from ..text.template import resolved
 from ..text.wildcards import Wildcards
 from .exit import UNUSABLE, Failure
+from .kinds import NAMES, Texts
 from .models import folder
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ KINDS_OF_FILES: "dict[str, Literal['lora', 'hypernetwork', 'embedding']]" = {
 }  # fmt: skip
 
 
-@Parameter(name="*")
+@Parameter(name="*", group=NAMES)
 @dataclass(frozen=True, kw_only=True)
 class LanguageFlags:
     """Where what a prompt names is found; by default beside your models.
@@ -41,16 +42,16 @@ class LanguageFlags:
     styles
         The table of styles, as A1111 writes it; by default styles.csv.
     wildcards
-        The folder of text files for __NAME__ in prompts; by default wildcards.
+        The folder of text files for `__NAME__` in prompts; by default wildcards.
     lora_dir
-        The folder of files for <lora:NAME:WEIGHT> in prompts; by default loras.
+        The folder of files for `<lora:NAME:WEIGHT>` in prompts; by default loras.
     hypernetwork_dir
-        The folder of files for <hypernet:NAME:WEIGHT> in prompts; by default hypernetworks.
+        The folder of files for `<hypernet:NAME:WEIGHT>` in prompts; by default hypernetworks.
     embedding_dir
         The folder of embeddings, whose file names are words in prompts; by default embeddings.
     """
 
-    style: Annotated[tuple[str, ...], Parameter(negative="")] = ()
+    style: Texts = ()
     styles: Path | None = None
     wildcards: Path | None = None
     lora_dir: Path | None = None
@@ -93,14 +94,24 @@ class LanguageFlags:
         embeddings = _place(self.embedding_dir, "embeddings", "--embedding-dir")
         for one in self.requests(request):
             named = [*words_of(one, embeddings, model), *self.networks(one)]
-            template = "" if request.prompt == one.prompt else request.prompt
-            negative = "" if request.negative_prompt == one.negative_prompt else request.negative_prompt
+            typed = _typed(request, one)
             with adapted(model, [*files, *named]) as (whole, used):
                 for event in draw(whole, one):
                     if isinstance(event, Picture):
-                        record = replace(event.record, adapters=used, template=template, negative_template=negative)
-                        event = replace(event, record=record)
+                        event = replace(event, record=replace(event.record, adapters=used, **typed))
                     yield event
+
+
+def _typed(request: TextToImage, drawn: TextToImage) -> dict[str, Any]:
+    """A record's templates: the prompts of both passes as they were typed, where others are drawn."""
+    own = request.hires, drawn.hires
+    prompts = {
+        "template": (request.prompt, drawn.prompt),
+        "negative_template": (request.negative_prompt, drawn.negative_prompt),
+        "hires_template": tuple(hires.prompt for hires in own if hires),
+        "hires_negative_template": tuple(hires.negative_prompt for hires in own if hires),
+    }
+    return {name: texts[0] for name, texts in prompts.items() if len(set(texts)) > 1}
 
 
 def _place(given: Path | None, name: str, flag: str) -> Path:

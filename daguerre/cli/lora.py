@@ -10,6 +10,7 @@ from cyclopts import Parameter
 
 from .exit import UNUSABLE, Failure
 from .flags import weighted
+from .kinds import Json
 from .models import BUILT_IN, find, resolve
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ Layout = Literal["native", "kohya", "diffusers", "peft"]
 Number = Literal["float32", "float16", "bfloat16"]
 
 
-def inspect(file: Path, /, *, json_lines: Annotated[bool, Parameter(name="--json", negative="")] = False) -> None:
+def inspect(file: Path, /, *, json_lines: Json = False) -> None:
     """Tell what a LoRA file holds: kinds of change, ranks, the family it looks made for, hash, metadata.
 
     Parameters

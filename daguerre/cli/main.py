@@ -3,13 +3,33 @@
 import logging
 import os
 import sys
+from collections.abc import Iterable
+from typing import Any
 
 from cyclopts import App
 
 from .. import __version__
 from .exit import friendly
+from .kinds import OWN
 
-app = App(name="daguerre", help="The whole of Stable Diffusion: type a prompt, get a picture.", version=__version__)
+
+class Commands(App):
+    """Commands that show a line each in the list of all, and alone the whole of their docstrings."""
+
+    def __call__(self, tokens: str | Iterable[str] | None = None, **how: Any) -> Any:
+        _, asked, _ = self.parse_commands(tokens)
+        for command in asked[1:]:
+            if command.default_command and not command.name[0].startswith("-"):
+                command.help = None  # which was that line
+        return super().__call__(tokens, **how)
+
+
+app = Commands(
+    name="daguerre",
+    help="The whole of Stable Diffusion: type a prompt, get a picture.",
+    version=__version__,
+    group_parameters=OWN,
+)
 app.command("daguerre.cli.generate:generate", name="generate", help="Draw pictures from a prompt.")
 app.command("daguerre.cli.heat_maps:heatmap", name="heatmap", help="Show which word of a prompt drew what.")
 app.command("daguerre.cli.redraw:img2img", name="img2img", help="Draw over a picture.")

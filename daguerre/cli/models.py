@@ -5,11 +5,10 @@ from collections.abc import Iterator
 from difflib import get_close_matches
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated, Literal, NamedTuple
-
-from cyclopts import Parameter
+from typing import Literal, NamedTuple
 
 from .exit import UNUSABLE, Failure
+from .kinds import Json, Switch
 
 BUILT_IN = "tintype"
 WEIGHTS = (".safetensors", ".ckpt", ".pt", ".bin")
@@ -100,7 +99,7 @@ def pull(
     file: str | None = None,
     revision: str = "main",
     variant: Literal["fp16"] | None = None,
-    offline: Annotated[bool, Parameter(negative="")] = False,
+    offline: Switch = False,
 ) -> None:
     """Download a model from the Hugging Face Hub, or go on with a download that was cut off.
 
@@ -122,7 +121,7 @@ def pull(
     print(fetch(repo, file=file, revision=revision, variant=variant, offline=offline))
 
 
-def show_all(*, json_lines: Annotated[bool, Parameter(name="--json", negative="")] = False) -> None:
+def show_all(*, json_lines: Json = False) -> None:
     """List the models on this machine: name, size, where it comes from.
 
     Parameters

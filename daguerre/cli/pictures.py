@@ -4,19 +4,20 @@ import json
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-from cyclopts import Parameter
 from PIL import Image
 
 from ..provenance import png
 from ..provenance.record import Record, differences, pixel_sha256
-from .drawing import RefinerFlags, step_count
+from .drawing import step_count
 from .exit import FAILED, UNUSABLE, Failure
 from .files import save_picture
 from .flags import ModelFlags
+from .kinds import Json, Paths
 from .language import KINDS_OF_FILES, PLACES
 from .models import folder
+from .passes import RefinerFlags
 from .redraw import recorded_task
 from .steered_again import steered_again
 
@@ -26,11 +27,10 @@ if TYPE_CHECKING:
     from ..generate.drawing import Picture
     from .drawing import Task
 
-Files = Annotated[tuple[Path, ...], Parameter(negative="")]
 KINDS: "dict[str, Prediction]" = {"epsilon": "epsilon", "v": "v", "flow": "flow"}
 
 
-def show(picture: Path, /, *, json_lines: Annotated[bool, Parameter(name="--json", negative="")] = False) -> None:
+def show(picture: Path, /, *, json_lines: Json = False) -> None:
     """Print how a picture was made.
 
     Parameters
@@ -62,13 +62,13 @@ def reproduce(
     *,
     model: str | None = None,
     vae: Path | None = None,
-    lora: Files = (),
-    embedding: Files = (),
+    lora: Paths = (),
+    embedding: Paths = (),
     upscaler: Path | None = None,
     image: Path | None = None,
     mask: Path | None = None,
     refiner: str | None = None,
-    given: Files = (),
+    given: Paths = (),
     device: str | None = None,
     out: Path | None = None,
 ) -> None:
@@ -172,6 +172,7 @@ def _files(picture: Path, then: Record, given: tuple[Path, ...]) -> "list[Adapte
                 word=used.name if used.kind == "embedding" else "",
                 name=used.name,
                 ranks=used.ranks,
+                during=used.during,
             )
         )
     return files

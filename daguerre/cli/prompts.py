@@ -3,31 +3,24 @@
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
-
-from cyclopts import Parameter
 
 from ..request import RequestError
-from .flags import BUILT_IN_MODEL, PLAIN, STANDARD, AdapterFlags, DrawingFlags, ModelFlags
+from .drawing import STANDARD_MEANS, Means
 from .grid import folder_for, seeded
-from .language import WORDS_ALONE, LanguageFlags
+from .kinds import Json, Switch
 
 MAX_BYTES = 16 << 20
-Switch = Annotated[bool, Parameter(negative="")]
 
 
 def prompts(
     file: Path,
     /,
     *,
-    drawing: DrawingFlags = STANDARD,
-    with_model: ModelFlags = BUILT_IN_MODEL,
-    adapters: AdapterFlags = PLAIN,
-    language: LanguageFlags = WORDS_ALONE,
+    means: Means = STANDARD_MEANS,
     out: Path | None = None,
     resume: Switch = False,
     next_seeds: Switch = False,
-    json_lines: Annotated[bool, Parameter(name="--json", negative="")] = False,
+    json_lines: Json = False,
 ) -> None:
     """Draw a picture for each line of a file: a prompt, flags as A1111 reads them, or a JSON object.
 
@@ -57,15 +50,15 @@ def prompts(
     if len(data) > MAX_BYTES:
         raise RequestError(f"{file}: more than {MAX_BYTES >> 20} MB; draw it in parts")
     folder = folder_for(out, "prompts", file.stem, resume=resume)
-    fields = {"prompt": "", **seeded(drawing.given(), folder)}
-    base = Job(replace(defaults_of(with_model), **fields), Setup(adapters=tuple(adapters.files())))
+    fields = seeded(means.fields(prompt=""), folder)
+    base = Job(replace(defaults_of(means.with_model), **fields), Setup(adapters=tuple(means.adapters.files())))
     try:
-        jobs = spoken(read_prompts(text, base, next_seeds=next_seeds), language)
+        jobs = spoken(read_prompts(text, base, next_seeds=next_seeds), means.language)
         for setup in {job.setup: None for job in jobs}:
-            checker(with_model)(setup)
+            checker(means.with_model)(setup)
     except RequestError as error:
         raise RequestError(f"{file}: {error}") from error
     titles = [job.request.prompt for job in jobs]
-    for done in draw_all(jobs, with_model, folder / "cells", titles, language=language, quiet=json_lines):
+    for done in draw_all(jobs, means, folder / "cells", titles, quiet=json_lines):
         told = {"path": str(done.path), "seed": jobs[done.index].request.seed, "prompt": titles[done.index]}
         print(json.dumps(told) if json_lines else done.path, flush=True)

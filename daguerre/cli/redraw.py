@@ -8,11 +8,9 @@ from typing import TYPE_CHECKING, Any, Literal
 from cyclopts import Parameter
 
 from ..request import Edit, ImageToImage, Inpaint, Outpaint, RequestError, TextToImage, TiledUpscale
-from .drawing import AS_USUAL, OutputFlags, Run, Switch, step_count
+from .drawing import STANDARD_RUN, Run, step_count
 from .exit import UNUSABLE, Failure
-from .flags import BUILT_IN_MODEL, PLAIN, STANDARD, AdapterFlags, DrawingFlags, ModelFlags
-from .language import WORDS_ALONE, LanguageFlags
-from .steering import UNSTEERED, SteeringFlags
+from .kinds import GIVEN, MASK, Switch
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -25,7 +23,7 @@ ALPHA = "alpha"  # in place of a mask's file
 Fill = Literal["fill", "original", "latent noise", "latent nothing"]
 
 
-@Parameter(name="*")
+@Parameter(name="*", group=GIVEN)
 @dataclass(frozen=True, kw_only=True)
 class StrengthFlags:
     """How far a drawing goes from the picture that it begins with.
@@ -53,7 +51,7 @@ class StrengthFlags:
         return {name: value for name, value in values.items() if value is not None}
 
 
-@Parameter(name="*")
+@Parameter(name="*", group=MASK)
 @dataclass(frozen=True, kw_only=True)
 class MaskFlags:
     """What the mask means.
@@ -89,19 +87,7 @@ class MaskFlags:
 AS_FAR, AS_MASKED = StrengthFlags(), MaskFlags()
 
 
-def img2img(
-    image: Path,
-    prompt: str,
-    /,
-    *,
-    how: StrengthFlags = AS_FAR,
-    drawing: DrawingFlags = STANDARD,
-    with_model: ModelFlags = BUILT_IN_MODEL,
-    adapters: AdapterFlags = PLAIN,
-    language: LanguageFlags = WORDS_ALONE,
-    steering: SteeringFlags = UNSTEERED,
-    output: OutputFlags = AS_USUAL,
-) -> None:
+def img2img(image: Path, prompt: str, /, *, how: StrengthFlags = AS_FAR, run: Run = STANDARD_RUN) -> None:
     """Draw over a picture.
 
     Parameters
@@ -111,10 +97,9 @@ def img2img(
     prompt
         What to draw.
     """
-    given = {"prompt": prompt, **how.given(), **drawing.given()}
+    given = run.fields(prompt=prompt, **how.given())
     task, _ = task_of(ImageToImage(**given), image)
-    run = Run(with_model=with_model, adapters=adapters, language=language, output=output)
-    run.draw(ImageToImage, given, steering.around(task))
+    run.draw(ImageToImage, given, task)
 
 
 def inpaint(
@@ -125,12 +110,7 @@ def inpaint(
     *,
     masked: MaskFlags = AS_MASKED,
     how: StrengthFlags = AS_FAR,
-    drawing: DrawingFlags = STANDARD,
-    with_model: ModelFlags = BUILT_IN_MODEL,
-    adapters: AdapterFlags = PLAIN,
-    language: LanguageFlags = WORDS_ALONE,
-    steering: SteeringFlags = UNSTEERED,
-    output: OutputFlags = AS_USUAL,
+    run: Run = STANDARD_RUN,
 ) -> None:
     """Draw a part of a picture anew; every other pixel stays as it is.
 
@@ -143,10 +123,9 @@ def inpaint(
     prompt
         What to draw.
     """
-    given = {"prompt": prompt, **how.given(), **masked.given(), **drawing.given()}
+    given = run.fields(prompt=prompt, **how.given(), **masked.given())
     task, _ = task_of(Inpaint(**given), image, None if mask == ALPHA else Path(mask))
-    run = Run(with_model=with_model, adapters=adapters, language=language, output=output)
-    run.draw(Inpaint, given, steering.around(task))
+    run.draw(Inpaint, given, task)
 
 
 def outpaint(
@@ -161,11 +140,7 @@ def outpaint(
     mask_blur: float = 4.0,
     fill: Fill = "fill",
     how: StrengthFlags = AS_FAR,
-    drawing: DrawingFlags = STANDARD,
-    with_model: ModelFlags = BUILT_IN_MODEL,
-    adapters: AdapterFlags = PLAIN,
-    language: LanguageFlags = WORDS_ALONE,
-    output: OutputFlags = AS_USUAL,
+    run: Run = STANDARD_RUN,
 ) -> None:
     """Draw on beyond the edges of a picture. --size is that of the windows it is done in.
 
@@ -188,8 +163,8 @@ def outpaint(
     fill
         What the new part begins as: the picture mirrored, black, noise, or nothing.
     """
-    given = {"prompt": prompt, "left": left, "right": right, "up": up, "down": down, "mask_blur": mask_blur,
-             "fill": fill, **how.given(), **drawing.given()}  # fmt: skip
+    edges = {"left": left, "right": right, "up": up, "down": down}
+    given = run.fields(prompt=prompt, mask_blur=mask_blur, fill=fill, **edges, **how.given())
     task, _ = task_of(Outpaint(**given), image)
 
     def length(request: TextToImage, model: "Model") -> int:
@@ -199,22 +174,11 @@ def outpaint(
         own = model.defaults.width, model.defaults.height
         return step_count(request) * len(planned(request, read_picture(image).size, own).corners)
 
-    run = Run(with_model=with_model, adapters=adapters, language=language, output=output)
-    run.draw(Outpaint, given, task, length)
+    run.draw(Outpaint, given, task, length=length)
 
 
 def edit(
-    image: Path,
-    prompt: str,
-    /,
-    *,
-    image_cfg: float = 1.5,
-    how: StrengthFlags = AS_FAR,
-    drawing: DrawingFlags = STANDARD,
-    with_model: ModelFlags = BUILT_IN_MODEL,
-    adapters: AdapterFlags = PLAIN,
-    language: LanguageFlags = WORDS_ALONE,
-    output: OutputFlags = AS_USUAL,
+    image: Path, prompt: str, /, *, image_cfg: float = 1.5, how: StrengthFlags = AS_FAR, run: Run = STANDARD_RUN
 ) -> None:
     """Change a picture as you say, by a model that was trained for it.
 
@@ -227,9 +191,8 @@ def edit(
     image_cfg
         How closely to keep to the picture.
     """
-    given = {"prompt": prompt, "image_cfg_scale": image_cfg, **how.given(), **drawing.given()}
+    given = run.fields(prompt=prompt, image_cfg_scale=image_cfg, **how.given())
     task, _ = task_of(Edit(**given), image)
-    run = Run(with_model=with_model, adapters=adapters, language=language, output=output)
     run.draw(Edit, given, task)
 
 

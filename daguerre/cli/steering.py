@@ -4,12 +4,13 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from cyclopts import Parameter
 
 from ..request import RequestError, TextToImage
 from .exit import UNUSABLE, Failure
+from .kinds import STEERING, Switch, Texts
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -23,7 +24,7 @@ NUMBERS = re.compile(r"(?P<named>.+?)(?::(?P<weight>[\d.]+))?(?::(?P<start>[\d.]
 PROMPT = "ip-adapter"  # the kind of control that takes a picture as a prompt
 
 
-@Parameter(name="*")
+@Parameter(name="*", group=STEERING)
 @dataclass(frozen=True, kw_only=True)
 class SteeringFlags:
     """What steers a drawing beside its prompt; each but the switches may be given several times.
@@ -57,15 +58,15 @@ class SteeringFlags:
         0 to 1: how much the whole picture's prompt counts in regions.
     """
 
-    control: Annotated[tuple[str, ...], Parameter(negative="")] = ()
+    control: Texts = ()
     control_mode: Literal["balanced", "prompt", "control", "guess"] = "balanced"
     image_encoder: Path | None = None
     style_picture: str | None = None
     style_prompt: str = ""
     style_seed: int = 0
     style_features: float | None = None
-    style_inverted: Annotated[bool, Parameter(negative="")] = False
-    region: Annotated[tuple[str, ...], Parameter(negative="")] = ()
+    style_inverted: Switch = False
+    region: Texts = ()
     region_base: float = 0.0
 
     def around(self, task: "Task") -> "Task":

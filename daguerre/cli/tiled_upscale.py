@@ -1,12 +1,9 @@
 """`daguerre tiled-upscale`: a picture enlarged and drawn over in tiles."""
 
 from pathlib import Path
-from typing import Any
 
 from ..request import TiledUpscale
-from .drawing import AS_USUAL, OutputFlags, Run
-from .flags import BUILT_IN_MODEL, PLAIN, STANDARD, AdapterFlags, DrawingFlags, ModelFlags
-from .language import WORDS_ALONE, LanguageFlags
+from .drawing import STANDARD_RUN, Run
 from .redraw import task_of
 
 
@@ -20,11 +17,7 @@ def tiled_upscale(
     upscaler: str = "built-in",
     tile: int = 0,
     overlap: float = 0.25,
-    drawing: DrawingFlags = STANDARD,
-    with_model: ModelFlags = BUILT_IN_MODEL,
-    adapters: AdapterFlags = PLAIN,
-    language: LanguageFlags = WORDS_ALONE,
-    output: OutputFlags = AS_USUAL,
+    run: Run = STANDARD_RUN,
 ) -> None:
     """Enlarge a picture and draw it over in tiles, so that detail appears at any size.
 
@@ -45,10 +38,10 @@ def tiled_upscale(
     overlap
         The share of a tile that its neighbor draws, too; more hides seams better and takes longer.
     """
-    given: dict[str, Any] = {"prompt": prompt or _said(image), "enlarge": scale, "strength": strength}
-    given |= {"upscaler": upscaler, "tile": tile, "overlap": overlap, **drawing.given()}
+    own = {"enlarge": scale, "strength": strength, "upscaler": upscaler, "tile": tile, "overlap": overlap}
+    given = run.fields(prompt=prompt or _said(image), **own)
     task, _ = task_of(TiledUpscale(**given), image)
-    Run(with_model=with_model, adapters=adapters, language=language, output=output).draw(TiledUpscale, given, task)
+    run.draw(TiledUpscale, given, task)
 
 
 def _said(image: Path) -> str:

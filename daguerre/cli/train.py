@@ -15,6 +15,7 @@ from cyclopts import Parameter
 
 from ..request import RequestError
 from .exit import UNUSABLE, Failure
+from .kinds import Switch
 from .training_progress import TrainingProgress
 
 if TYPE_CHECKING:
@@ -63,9 +64,9 @@ class TrainingFlags:
     base: str | None = None
     resume: Path | None = None
     minutes: float = float("inf")
-    allow_changes: Annotated[bool, Parameter(negative="")] = False
-    find_rate: Annotated[bool, Parameter(negative="")] = False
-    settings: Annotated[bool, Parameter(negative="")] = False
+    allow_changes: Switch = False
+    find_rate: Switch = False
+    settings: Switch = False
     stages: list[str] | None = None
     export: Path | None = None
     quiet: Annotated[bool, Parameter(name=["--quiet", "-q"], negative="")] = False

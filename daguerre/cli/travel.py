@@ -10,17 +10,16 @@ from PIL import Image
 
 from ..provenance import infotext, png
 from ..request import RequestError, TextToImage
+from .drawing import STANDARD_MEANS, Means
 from .files import save_bytes, save_picture, slug
-from .flags import BUILT_IN_MODEL, PLAIN, STANDARD, AdapterFlags, DrawingFlags, ModelFlags
 from .grid import folder_for, seeded
-from .language import WORDS_ALONE, LanguageFlags
+from .kinds import Switch, Texts
 
 if TYPE_CHECKING:
     from ..diffusion.denoiser import Step
     from ..families.model import Model
     from ..generate.drawing import Picture
 
-Switch = Annotated[bool, Parameter(negative="")]
 Kind = Literal["webp", "gif", "png"]
 HOLD = 1500  # milliseconds that a film's last frame stays
 
@@ -29,16 +28,13 @@ def travel(
     prompt: str,
     /,
     *,
-    to: Annotated[tuple[str, ...], Parameter(negative="")] = (),
+    to: Texts = (),
     seeds: Annotated[str, Parameter(negative="")] = "",
     frames: int = 12,
     loop: Switch = False,
     fps: float = 12,
     kind: Annotated[Kind, Parameter(name="--format")] = "webp",
-    drawing: DrawingFlags = STANDARD,
-    with_model: ModelFlags = BUILT_IN_MODEL,
-    adapters: AdapterFlags = PLAIN,
-    language: LanguageFlags = WORDS_ALONE,
+    means: Means = STANDARD_MEANS,
     out: Path | None = None,
     resume: Switch = False,
 ) -> None:
@@ -72,13 +68,13 @@ def travel(
     from .explore import defaults_of, draw_all, spoken
 
     milliseconds, folder = _milliseconds(fps), folder_for(out, "travel", prompt, resume=resume)
-    fields = {"prompt": prompt, **seeded(drawing.given(), folder)}
-    base = Job(replace(defaults_of(with_model), **fields), Setup(adapters=tuple(adapters.files())))
+    fields = seeded(means.fields(prompt=prompt), folder)
+    base = Job(replace(defaults_of(means.with_model), **fields), Setup(adapters=tuple(means.adapters.files())))
     stops = [int(number) for number in numbers(seeds, whole=True)] if seeds else []
-    jobs = spoken(plan_travel(base, seeds=stops, prompts=to, frames=frames, loop=loop), language)
+    jobs = spoken(plan_travel(base, seeds=stops, prompts=to, frames=frames, loop=loop), means.language)
     titles = [f"frame {i + 1}" for i in range(len(jobs))]
     paths: dict[int, Path] = {}
-    for done in draw_all(jobs, with_model, folder / "cells", titles, language=language):
+    for done in draw_all(jobs, means, folder / "cells", titles):
         paths[done.index] = done.path
     record, _ = png.read(paths[0])
     pictures = (Image.open(paths[i]).convert("RGB") for i in range(len(jobs)))
@@ -93,10 +89,7 @@ def film(
     fps: float = 8,
     kind: Annotated[Kind, Parameter(name="--format")] = "webp",
     quick: Switch = False,
-    drawing: DrawingFlags = STANDARD,
-    with_model: ModelFlags = BUILT_IN_MODEL,
-    adapters: AdapterFlags = PLAIN,
-    language: LanguageFlags = WORDS_ALONE,
+    means: Means = STANDARD_MEANS,
     out: Path = Path("outputs"),
 ) -> None:
     """Draw a picture and save how it came to be: what each step takes it for, as an animation.
@@ -121,16 +114,16 @@ def film(
     from .explore import defaults_of
     from .progress import Progress
 
-    milliseconds, files = _milliseconds(fps), adapters.files()
-    request = replace(defaults_of(with_model), prompt=prompt, **drawing.given())
+    milliseconds, files = _milliseconds(fps), means.adapters.files()
+    request = replace(defaults_of(means.with_model), **means.fields(prompt=prompt))
     frames: list[Image.Image] = []
-    language.check(settled(request))
+    means.language.check(settled(request))
 
     def task(model: "Model", asked: TextToImage) -> "Iterator[Step | Picture]":
-        return language.drawn(model, settled(asked), files, text_to_image)
+        return means.language.drawn(model, settled(asked), files, text_to_image)
 
     with Progress(request.steps, 1, quiet=False) as bar:
-        for event in filmed(with_model.load(), request, quick=quick, task=task):
+        for event in filmed(means.with_model.load(), request, quick=quick, task=task):
             if isinstance(event, Image.Image):
                 bar.step(0, len(frames))
                 frames.append(event)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from daguerre.cli.drawing import OutputFlags
+from daguerre.cli.drawing import OutputFlags, Run
 from daguerre.cli.exit import Failure
 from daguerre.cli.flags import DrawingFlags, ModelFlags
 from daguerre.cli.generate import generate
@@ -36,7 +36,7 @@ def record_of(folder: Path, steering: SteeringFlags):
     with_model = ModelFlags(model=str(folder / "toy.safetensors"), device="cpu", dtype="float32")
     path = folder / f"made-{len(steering.region)}.png"
     out = OutputFlags(out=path)
-    generate("a cat", drawing=drawing, with_model=with_model, steering=steering, output=out)
+    generate("a cat", run=Run(drawing=drawing, with_model=with_model, steering=steering, output=out))
     return png.read(path)
 
 
@@ -112,7 +112,7 @@ def test_a_given_picture_is_drawn_over_under_a_control(folder):
     for name, control in (("plain", ()), ("steered", (f"none:{folder / 'net.safetensors'}:{given}",))):
         out = OutputFlags(out=folder / f"{name}.png")
         steering = SteeringFlags(control=control)
-        img2img(given, "a cat", drawing=drawing, with_model=with_model, steering=steering, output=out)
+        img2img(given, "a cat", run=Run(drawing=drawing, with_model=with_model, steering=steering, output=out))
         made.append(png.read(folder / f"{name}.png")[0])
     assert [len(record.controls) for record in made] == [0, 1]
     assert made[0].pixel_sha256 != made[1].pixel_sha256

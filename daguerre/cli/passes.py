@@ -1,0 +1,98 @@
+"""Flags for more than one pass or model: the picture drawn over enlarged, and the last steps by a refiner."""
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from cyclopts import Parameter
+
+from ..request import Hires
+from .flags import ModelFlags, width_and_height
+from .kinds import HIRES, REFINER
+
+if TYPE_CHECKING:
+    from ..generate.drawing import Control
+
+
+@Parameter(name="*", group=HIRES)
+@dataclass(frozen=True, kw_only=True)
+class HiresFlags:
+    """A second pass over the picture, enlarged; each of these but the first asks for one, too.
+
+    Parameters
+    ----------
+    hires
+        How many times as large, such as 2.
+    hires_size
+        WIDTHxHEIGHT in pixels, in place of that.
+    hires_steps
+        As many as in the first pass by default.
+    hires_strength
+        0 to 1: how far the second pass goes from the first.
+    hires_upscaler
+        Latent, "Latent (antialiased)", "Latent (bicubic)", "Latent (bicubic antialiased)", "Latent (nearest)", "Latent
+        (nearest-exact)", Lanczos, Nearest, built-in, or an upscaler's file.
+    hires_sampler
+        That of the first pass by default, as are the others.
+    hires_schedule
+        Noise levels.
+    hires_prompt
+        What to draw then.
+    hires_negative
+        What to keep out then.
+    """
+
+    hires: float | None = None
+    hires_size: str | None = None
+    hires_steps: int | None = None
+    hires_strength: float | None = None
+    hires_upscaler: str | None = None
+    hires_sampler: str | None = None
+    hires_schedule: str | None = None
+    hires_prompt: str | None = None
+    hires_negative: str | None = None
+
+    def given(self) -> dict[str, Any]:
+        """The field `hires` of a `TextToImage`, where a second pass is asked for."""
+        values: dict[str, Any] = {
+            "scale": self.hires,
+            "steps": self.hires_steps,
+            "strength": self.hires_strength,
+            "upscaler": self.hires_upscaler,
+            "sampler": self.hires_sampler,
+            "schedule": self.hires_schedule,
+            "prompt": self.hires_prompt,
+            "negative_prompt": self.hires_negative,
+        }
+        if self.hires_size is not None:
+            values |= width_and_height("--hires-size", self.hires_size)
+        values = {name: value for name, value in values.items() if value is not None}
+        return {"hires": Hires(**values)} if values else {}
+
+
+@Parameter(name="*", group=REFINER)
+@dataclass(frozen=True, kw_only=True)
+class RefinerFlags:
+    """A second model for the last steps.
+
+    Parameters
+    ----------
+    refiner
+        A model in the latents of the first one, such as SDXL's refiner.
+    switch_at
+        The share of the steps after which it takes over.
+    """
+
+    refiner: str | None = None
+    switch_at: float = 0.8
+
+    def controls(self, first: ModelFlags) -> "list[Control]":
+        """The refiner, on the first model's device, where there is one."""
+        if self.refiner is None:
+            return []
+        from ..generate.refiner import Refiner
+
+        flags = replace(first, model=self.refiner, vae=None, base=None, family=None, prediction=None)
+        return [Refiner(flags.load(), self.switch_at)]
+
+
+ONE_PASS, ALONE = HiresFlags(), RefinerFlags()
