@@ -92,9 +92,12 @@ def test_order_of_convergence(sample, process: Process, order: int) -> None:
 
 
 @pytest.mark.parametrize("process", [EXPLODING, FLOW], ids=["exploding", "flow"])
-@pytest.mark.parametrize("name", [name for name in SAMPLERS if name not in ("LCM", "TCD")])  # these renew noise
+@pytest.mark.parametrize("name", [name for name in SAMPLERS if name not in ("LCM", "TCD", "CFG++ UD10 AB")])
 def test_samples_have_the_spread_of_the_data(name: str, process: Process) -> None:
-    """From pure noise to 0, with a fine schedule: the noise that is taken away and added balances."""
+    """From pure noise to 0, with a fine schedule: the noise that is taken away and added balances.
+
+    But LCM and TCD renew it, and CFG++ UD10 AB leads slopes on by a tenth of their change, however fine the steps.
+    """
     spec = SAMPLERS[name]
     if process is FLOW and not spec.flow:
         pytest.skip("refused, see below")
@@ -183,7 +186,7 @@ def test_steps_tell_where_they_are(name: str) -> None:
     assert len(calls) == CALLS.get(name, 5 * spec.calls - (spec.calls == 2))
     estimates = [found for sigma, found in calls]
     assert all(any(torch.equal(step.x0, found) for found in estimates) for step in steps)
-    if sigmas[-1] == 0 and name != "LMS":  # which goes on by earlier slopes, too, as k-diffusion does
+    if sigmas[-1] == 0 and name not in ("LMS", "CFG++ UD10 AB"):  # which end by what was before, too
         assert torch.allclose(steps[-1].x, steps[-1].x0, atol=1e-5)
 
 

@@ -241,6 +241,37 @@ def test_cfgpp_goes_along_the_negative_estimate() -> None:
     assert torch.allclose(found, (share + 3.0 * (x - away) / 14.6) / 10**0.5, atol=1e-5)
 
 
+def test_cfgpp_with_a_memory() -> None:
+    """ComfyUI's weights: slopes led on by 0.1, steps by 0.25 of Adams and Bashforth's, an end on a line at 0."""
+    negative = COND._replace(tokens=torch.ones(1, 1, 1))
+    guided = ClassifierFree(bent, negative, 1.5, batched=False)
+    levels = (14.6, 3.0, 1.0)
+    x = [14.6 * initial([3], SHAPE)]
+    x0s, slopes_, changes = [], [], []
+    for i, (a, b) in enumerate(zip(levels, (*levels[1:], 0.0), strict=True)):
+        p, n = (bent(x[-1], torch.tensor(a), cond) for cond in (COND, negative))
+        x0s.append(n + 1.5 * (p - n))
+        slopes_.append((x[-1] - n) / a)
+        if i == 2:
+            x.append(line((levels[1], x0s[1]), (levels[2], x0s[2]), at=0.0))
+            break
+        led = slopes_[i] + (0.1 * (line((levels[0], slopes_[0]), (a, slopes_[1]), at=b) - slopes_[1]) if i else 0)
+        changes.append((x0s[i] + b * led - x[-1]) / (b - a))
+        adams_bashforth = line((levels[0], changes[0]), (a, changes[1]), at=(a + b) / 2) if i else changes[0]
+        x.append(x[-1] + (b - a) * (0.75 * changes[i] + 0.25 * adams_bashforth))
+    steps = SAMPLERS["CFG++ UD10 AB"].sample(guided, x[0], torch.tensor([*levels, 0.0]), COND, EXPLODING, silence)
+    for step, expected in zip(steps, x[1:], strict=True):
+        assert torch.allclose(step.x, expected, atol=1e-4)
+    *_, plain = SAMPLERS["Euler CFG++"].sample(guided, x[0], torch.tensor([*levels, 0.0]), COND, EXPLODING, silence)
+    assert not torch.allclose(plain.x, x[-1], atol=1e-2)
+
+
+def line(first: tuple[float, Tensor], second: tuple[float, Tensor], at: float) -> Tensor:
+    """What lies at a noise level on the line through two values."""
+    (a, x), (b, y) = first, second
+    return y + (at - b) / (b - a) * (y - x)
+
+
 def test_cfgpp_takes_plain_steps_outside_of_the_guidance_interval() -> None:
     negative = COND._replace(tokens=torch.ones(1, 1, 1))
     guidance = ClassifierFree(bent, negative, 1.5, batched=False)

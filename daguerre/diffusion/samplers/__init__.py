@@ -174,6 +174,7 @@ SAMPLERS: Mapping[str, Spec] = {
             flow=False, settings=NOISY, paper=CFGPP,
         ),
         Spec("Gradient Estimation CFG++", cfgpp.gradient_estimation_cfgpp, (), paper=CFGPP),
+        Spec("CFG++ UD10 AB", cfgpp.ud10_ab_cfgpp, ("cfgpp_ud10_ab",), paper=CFGPP),
     )
 }
 # fmt: on

@@ -118,5 +118,30 @@ def gradient_estimation_cfgpp(
         yield Step(i, a, x, x0)
 
 
+def ud10_ab_cfgpp(
+    denoise: Denoiser, x: Tensor, sigmas: Tensor, cond: Cond, process: Process, noise: NoiseSource
+) -> Steps:
+    """Algorithm 2 with a memory, by ComfyUI's weights.
+
+    A tenth of its change leads the negative slope on, a quarter of each step is Adams and Bashforth's of second order,
+    and the end is where the line through the last two estimates meets noise level 0.
+    """
+    last = before = None  # of the last step: its estimate, slope and change; and the noise level that it began at
+    for i, (a, b) in enumerate(pairwise(sigmas)):
+        x0, negative = with_negative(denoise, x, a, cond)
+        slope = (x - process.alpha(a) * negative) / a
+        ratio = 0.0 if before is None else (b - a) / (a - before)
+        led = slope if last is None else slope + 0.1 * ratio * (slope - last[1])
+        change = (process.alpha(b) * x0 + b * led - x) / (b - a)
+        if last is None:
+            x = x + (b - a) * change
+        elif b > 0:
+            x = x + (b - a) * (change + 0.25 * ratio / 2 * (change - last[2]))
+        else:
+            x = x0 + ratio * (x0 - last[0])
+        last, before = (x0, slope, change), a
+        yield Step(i, a, x, x0)
+
+
 euler_cfgpp = partial(euler_ancestral_cfgpp, eta=0.0)
 res_multistep_cfgpp = partial(res_multistep_ancestral_cfgpp, eta=0.0)
