@@ -5,7 +5,7 @@ draws, of which not a bit changes; what it holds in memory is one map per word.
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
@@ -17,7 +17,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..diffusion.denoiser import Denoiser
+from ..diffusion.denoiser import Cond, Denoiser, with_negative
 from ..models.attention import Attend, attending
 from ..request import Outpaint, RequestError
 from ..text.embed import tokenize
@@ -25,7 +25,7 @@ from ..text.extra_networks import split_networks
 from ..text.prompt import BREAK, parse
 from ..text.segments import segments, without_comments
 from ..text.tokenizer import START, byte_pair_encoder
-from .controls.steering import Call, Inner, steered
+from .controls.steering import Call, Inner, Steered, steered
 from .drawing import Drawing
 from .perturbations import grid
 from .window import Window
@@ -41,18 +41,37 @@ class Said(NamedTuple):
     places: tuple[list[int], ...]  # of each word's tokens
 
 
+@dataclass(frozen=True)
+class Anew:
+    """A denoiser that tells when an estimate begins."""
+
+    inner: Denoiser
+    begin: Callable[[], object]
+
+    def __call__(self, x: Tensor, sigma: Tensor, cond: Cond) -> Tensor:
+        self.begin()
+        return self.inner(x, sigma, cond)
+
+    def with_negative(self, x: Tensor, sigma: Tensor, cond: Cond) -> tuple[Tensor, Tensor]:
+        """As `denoiser.with_negative`."""
+        self.begin()
+        return with_negative(self.inner, x, sigma, cond)
+
+
 @dataclass
 class HeatMaps:
     """A control that watches a drawing and then tells, for the picture last drawn, where each word went.
 
     Give it to a task along with the request: `text_to_image(model, request, controls=[maps])`. `words` are words or
     phrases of the prompt, in any case; by default each of its words. Raises RequestError for one that is not there.
-    Of a picture in tiles each map is joined from theirs; what is drawn on in windows has none.
+    Of a picture in tiles each map is joined from theirs; what is drawn on in windows has none. What guides call the
+    network for once more, such as worse attention, does not count.
     """
 
     words: Sequence[str] = ()
     _sums: Tensor = field(default_factory=lambda: torch.zeros(0), init=False, repr=False)  # (words, h, w) of latents
     _layers: Tensor = field(default_factory=lambda: torch.zeros(0), init=False, repr=False)  # added up (words, h, w)
+    _read: set[tuple[int, Window]] = field(default_factory=set, init=False, repr=False)  # texts, in this estimate
     _size: tuple[int, int] = field(default=(0, 0), init=False, repr=False)  # of the picture, height and width
 
     @contextmanager
@@ -75,15 +94,29 @@ class HeatMaps:
         def begun(guided: Denoiser) -> Denoiser:  # once for each picture
             self._sums = torch.zeros(len(self.words), *drawing.shape[1:])
             self._layers = torch.zeros_like(self._sums)
-            return drawing.around(guided)
+            return Anew(drawing.around(guided), self._read.clear)
 
         def steer(inner: Inner, call: Call) -> Tensor:
-            rows = [(i, one) for i, row in enumerate(call.tokens) for one in said if torch.equal(row, one.tokens)]
-            there = call.window.scaled(1 / factor)
+            rows, there = self._unread(call, said), call.window.scaled(1 / factor)
             with attending(drawing.model.unet, lambda path, attend: self._watching(path, attend, rows, there)):
                 return inner(call)
 
-        yield replace(steered(drawing, steer), around=begun)
+        watched = steered(drawing, steer)
+        network = watched.unguided.network
+        assert isinstance(network, Steered)
+        *others, own = network.steers
+        network = replace(network, steers=(own, *others))  # within all others, where every call is seen as it is
+        yield replace(watched, unguided=replace(drawing.unguided, network=network), around=begun)
+
+    def _unread(self, call: Call, said: Sequence[Said]) -> list[tuple[int, Said]]:
+        """The rows of a call that are read. An estimate's first call for a text is guidance's own; guides' follow."""
+        rows = []
+        for n, one in enumerate(said):
+            found = [i for i, tokens in enumerate(call.tokens) if torch.equal(tokens, one.tokens)]
+            if call.own and found and (n, call.window) not in self._read:
+                self._read.add((n, call.window))
+                rows.append((found[0], one))
+        return rows
 
     def _watching(self, path: str, attend: Attend, rows: list[tuple[int, Said]], there: Window) -> Attend | None:
         if not rows or not path.endswith("cross_attn"):

@@ -11,10 +11,11 @@ from PIL import Image
 
 from daguerre import TextToImage, load_model, text_to_image
 from daguerre.diffusion.denoiser import Step
+from daguerre.generate.controls.style import Style
 from daguerre.generate.drawing import Picture
 from daguerre.generate.heat_maps import HeatMaps, words_of
 from daguerre.models.attention import Attention
-from daguerre.request import PerturbedAttention, RequestError
+from daguerre.request import PerturbedAttention, RequestError, SkipNegative, read_guide
 from tests.toy import toy, write_toy
 
 REQUEST = TextToImage(
@@ -47,6 +48,13 @@ def test_a_watched_drawing_is_the_same_to_the_bit(family, prompt):
     assert all(not (isinstance(m, Attention) and "attend" in vars(m)) for m in model.unet.modules())
 
 
+def test_what_cfgpp_draws_is_the_same_to_the_bit_when_watched():
+    model, request = toy("sd1"), replace(REQUEST, sampler="Euler CFG++")
+    maps, watched = drawn(model, request)
+    assert torch.equal(watched, drawn(model, request, watched=False)[1])
+    assert maps.of("apple").max() > 0
+
+
 def test_a_map_is_the_mean_share_of_attention():
     model, request = toy("sd1"), replace(REQUEST, steps=1, cfg_scale=1.0, width=64, height=64)
     shares = []
@@ -67,6 +75,28 @@ def test_a_map_is_the_mean_share_of_attention():
     expected = torch.nn.functional.interpolate(torch.stack(shares).mean(0)[None, None], (64, 64), mode="bicubic")[0, 0]
     assert maps.of("apple").shape == (64, 64)
     assert torch.allclose(maps.of("Apple"), expected.clamp_min(0), atol=1e-6)
+
+
+@pytest.mark.parametrize("guide", ["pag", "seg", "sag", "auto:drop=mid_attn"])
+def test_what_guides_call_the_network_for_does_not_count(guide):
+    request = replace(REQUEST, steps=1, prompt="an apple AND a table")  # the first step sees the same noise
+    skip = (SkipNegative(early=1.0),) if guide == "sag" else ()  # where that looks at the positive side
+    plain, guided = (drawn(toy("sd1"), replace(request, guides=guides), ["apple"])[0]
+                     for guides in (skip, (read_guide(guide), *skip)))  # fmt: skip
+    assert torch.equal(guided._layers, plain._layers)
+    assert torch.equal(guided.of("apple"), plain.of("apple"))
+
+
+def test_what_a_control_calls_the_network_for_does_not_count():
+    model, request = toy("sd1"), replace(REQUEST, steps=1, height=64)
+    plain, _ = drawn(model, request, ["apple"])
+    control = Style(image=Image.new("RGB", (64, 64), "teal"))
+    for order in (0, 1):
+        maps = HeatMaps(["apple"])
+        controls = [control, maps] if order else [maps, control]
+        list(text_to_image(model, request, controls=controls))
+        assert torch.equal(maps._layers, plain._layers)
+        assert not torch.equal(maps.of("apple"), plain.of("apple"))  # which the style changes
 
 
 def test_only_the_positive_side_is_read(tmp_path):

@@ -30,6 +30,7 @@ class Call(NamedTuple):
     vector: Tensor | None
     side: Tensor  # (B,) 1 = positive, 0 = negative
     window: Window  # what x shows of the picture
+    own: bool = True  # x is of the picture, not of another that it is drawn after
 
     def share(self, *, positive_only: bool) -> Tensor:
         """(B, 1, 1, 1): how much each of the batch is steered."""

@@ -127,7 +127,7 @@ class Style:
             beside = None if said.concat is None else said.concat.expand(len(call.x), -1, -1, -1)
 
             def beheld(x: Tensor, t: Tensor, tokens: Tensor, vector: Tensor | None) -> Tensor:
-                return inner(call._replace(x=x, t=t, tokens=tokens, vector=vector))
+                return inner(call._replace(x=x, t=t, tokens=tokens, vector=vector, own=False))
 
             with attending(unet, _recording(found)), _looking(unet, moments):
                 state = course.at(sigma).expand(len(call.x), -1, -1, -1)
