@@ -11,19 +11,23 @@ import torch
 from torch import Tensor
 
 
-def joined(predict: Callable[[Tensor, slice, slice], Tensor], x: Tensor, size: int, overlap: int) -> Tensor:
-    """The prediction (B, C, H, W) for x, joined from those for its tiles, each told with its rows and columns.
+def joined(
+    predict: Callable[[Tensor, int, int], Tensor], x: Tensor, size: int, overlap: int, meet: tuple[bool, bool]
+) -> Tensor:
+    """The prediction (B, C, H, W) for x, joined from those for its tiles, each told with its first row and column.
 
     A tile has `size` latent pixels along each side, and at least `overlap` of them in common with its neighbors.
+    `meet` is for pictures that repeat: whether the last row is a neighbor of the first, and the last column.
     """
     height, width = x.shape[-2:]
     down, across = (window(min(size, side), overlap).to(x.device) for side in (height, width))
     weight = down[:, None] * across
     total, weights = None, torch.zeros(height, width, device=x.device)
-    for top in places(height, size, overlap):
-        for left in places(width, size, overlap):
-            rows, columns = slice(top, top + len(down)), slice(left, left + len(across))
-            made = predict(x[..., rows, columns].contiguous(), rows, columns)
+    for top in places(height, size, overlap, around=meet[0]):
+        for left in places(width, size, overlap, around=meet[1]):
+            rows = (top + torch.arange(len(down)))[:, None] % height
+            columns = (left + torch.arange(len(across))) % width
+            made = predict(x[..., rows, columns].contiguous(), top, left)
             total = made.new_zeros(*made.shape[:2], height, width) if total is None else total
             total[..., rows, columns] += weight * made
             weights[rows, columns] += weight
@@ -31,8 +35,11 @@ def joined(predict: Callable[[Tensor, slice, slice], Tensor], x: Tensor, size: i
     return total / weights
 
 
-def places(length: int, size: int, overlap: int) -> Iterator[int]:
-    """Where tiles begin: as few as cover the length, spread evenly."""
+def places(length: int, size: int, overlap: int, *, around: bool = False) -> Iterator[int]:
+    """Where tiles begin: as few as cover the length, spread evenly; around a circle, the last overlaps the first."""
+    if around and length > size:
+        count = ceil(length / max(1, size - overlap))
+        return (i * length // count for i in range(count))
     count = 1 if length <= size else ceil((length - overlap) / max(1, size - overlap))
     return (round(i * (length - size) / max(1, count - 1)) for i in range(count))
 

@@ -15,16 +15,18 @@ from ..diffusion.denoiser import Step
 from ..diffusion.tiles import joined
 from ..families.model import Model
 from ..provenance.record import UsedPicture
-from ..request import RequestError, SelfAttentionGuidance, TextToImage, TiledUpscale
+from ..request import RequestError, SelfAttentionGuidance, TextToImage, TiledUpscale, Tiling
 from .controls.steering import Call, Inner, steered
 from .drawing import Control, Drawing, Picture
 from .given import GRID, opaque, used
 from .image_to_image import image_to_image
+from .tiling import meeting, meets
 from .upscale import Upscaler, load_upscaler, upscale
 from .window import Window
 
 FILTERS = {"Lanczos": Image.Resampling.LANCZOS, "Nearest": Image.Resampling.NEAREST}
 BUILT_IN = "built-in"
+DIRECTIONS: dict[tuple[bool, bool], Tiling] = {meets(way): way for way in ("off", "x", "y", "both")}
 
 
 @dataclass(frozen=True)
@@ -42,18 +44,23 @@ class InTiles:
             raise RequestError("guide sag looks at the whole picture, and this one is drawn in tiles; take seg or pag")
         factor, picture = drawing.model.vae.config.factor, drawing.window.picture
         size = max(1, self.tile // factor)
+        width, height = (min(side, size * factor) for side in picture)
+        meet = meets(drawing.request.tiling)
+
+        def seen(left: int, upper: int) -> Window:
+            return Window(picture, (left, upper, left + width, upper + height), meet)
 
         def steer(inner: Inner, call: Call) -> Tensor:
-            def predict(x: Tensor, rows: slice, columns: slice) -> Tensor:
-                edges = columns.start, rows.start, columns.stop, rows.stop
-                left, upper, right, lower = (edge * factor for edge in edges)
-                return inner(call._replace(x=x, window=Window(picture, (left, upper, right, lower))))
+            def predict(x: Tensor, row: int, column: int) -> Tensor:
+                return inner(call._replace(x=x, window=seen(column * factor, row * factor)))
 
-            return joined(predict, call.x, size, round(size * self.overlap))
+            return joined(predict, call.x, size, round(size * self.overlap), meet)
 
-        width, height = (min(side, size * factor) for side in picture)
         with ExitStack() as stack:
-            drawing = replace(drawing, part=Window(picture, (0, 0, width, height)))
+            # The edges of a tile meet where it reaches from edge to edge of the picture alone.
+            both = meet[0] and height == picture[1], meet[1] and width == picture[0]
+            stack.enter_context(meeting(drawing.model.unet, DIRECTIONS[both]))
+            drawing = replace(drawing, part=seen(0, 0))
             for control in self.controls:
                 drawing = stack.enter_context(control.attached(drawing))
             yield steered(drawing, steer)

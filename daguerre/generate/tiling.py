@@ -24,21 +24,39 @@ def tiled(model: Model, request: TextToImage) -> Iterator[None]:
     for side, direction in (("width", "x"), ("height", "y")):
         if request.tiling in (direction, "both") and (pixels := getattr(request, side)) % step:
             raise RequestError(f"{side} is {pixels}; with tiling it must be a multiple of {step}")
-    changed: list[tuple[nn.Module, str]] = [(model.vae, "rows_meet")]
+    model.vae.rows_meet = request.tiling != "x"
     try:
-        model.vae.rows_meet = request.tiling != "x"
-        for part in (model.unet, model.vae):
-            for module in part.modules():
-                if isinstance(module, nn.Conv2d) and any(pads := module._reversed_padding_repeated_twice):
-                    module._conv_forward = partial(_convolve, module, list(pads), request.tiling)  # type: ignore
-                    changed.append((module, "_conv_forward"))
-                elif isinstance(module, nn.ZeroPad2d):
-                    module.forward = partial(_padded, pads=list(module.padding), tiling=request.tiling)  # type: ignore
-                    changed.append((module, "forward"))
+        with meeting(model.unet, request.tiling), meeting(model.vae, request.tiling):
+            yield
+    finally:
+        del model.vae.rows_meet
+
+
+@contextmanager
+def meeting(network: nn.Module, tiling: Tiling) -> Iterator[None]:
+    """A network whose edges meet in these directions alone, for so long; it nests."""
+    changed: list[tuple[nn.Module, str, object]] = []
+    try:
+        for module in network.modules():
+            if isinstance(module, nn.Conv2d) and any(pads := module._reversed_padding_repeated_twice):
+                name, new = "_conv_forward", partial(_convolve, module, list(pads), tiling)
+            elif isinstance(module, nn.ZeroPad2d):
+                name, new = "forward", partial(_padded, pads=list(module.padding), tiling=tiling)
+            else:
+                continue
+            changed.append((module, name, vars(module).get(name)))
+            setattr(module, name, new)
         yield
     finally:
-        for module, name in changed:
+        for module, name, before in changed:
             delattr(module, name)
+            if before is not None:
+                setattr(module, name, before)
+
+
+def meets(tiling: Tiling) -> tuple[bool, bool]:
+    """Whether the last row is a neighbor of the first, and the last column."""
+    return tiling in ("y", "both"), tiling in ("x", "both")
 
 
 def _convolve(
@@ -50,5 +68,5 @@ def _convolve(
 def _padded(x: Tensor, pads: list[int], tiling: Tiling) -> Tensor:
     """x (B, C, H, W) with so many columns left and right, and rows above and below."""
     left, right, top, bottom = pads
-    x = F.pad(x, (left, right, 0, 0), "circular" if tiling != "y" else "constant")
-    return F.pad(x, (0, 0, top, bottom), "circular" if tiling != "x" else "constant")
+    rows, columns = ("circular" if meet else "constant" for meet in meets(tiling))
+    return F.pad(F.pad(x, (left, right, 0, 0), columns), (0, 0, top, bottom), rows)

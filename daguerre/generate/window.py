@@ -12,6 +12,7 @@ class Window(NamedTuple):
 
     picture: tuple[int, int]  # width and height of the whole
     box: tuple[int, int, int, int]  # left, upper, right, lower; it may reach beyond the picture
+    meet: tuple[bool, bool] = (False, False)  # the picture's edges, above and below, left and right, as it repeats
 
     @classmethod
     def whole(cls, width: int, height: int) -> Self:
@@ -29,11 +30,17 @@ class Window(NamedTuple):
         width, height = (round(side * scale) for side in self.picture)
         left, upper, right, lower = (round(edge * scale) for edge in self.box)
         wide, high = (ceil(side / multiple) * multiple for side in (right - left, lower - upper))
-        return type(self)((width, height), (left, upper, left + wide, upper + high))
+        return type(self)((width, height), (left, upper, left + wide, upper + high), self.meet)
+
+    @property
+    def places(self) -> tuple[Tensor, Tensor]:
+        """The rows (h, 1) and columns (w,) of the picture that are seen. Beyond the picture its edges go on, or what
+        is on the other side where they meet."""
+        (width, height), (left, upper, right, lower), (around, aside) = self
+        rows, columns = torch.arange(upper, lower), torch.arange(left, right)
+        rows = rows % height if around else rows.clamp(0, height - 1)
+        return rows[:, None], columns % width if aside else columns.clamp(0, width - 1)
 
     def cut(self, values: Tensor) -> Tensor:
-        """What is seen of values (..., H, W) at the picture's size. Beyond the picture its edges go on."""
-        (width, height), (left, upper, right, lower) = self
-        rows = torch.arange(upper, lower).clamp(0, height - 1)
-        columns = torch.arange(left, right).clamp(0, width - 1)
-        return values[..., rows[:, None], columns]
+        """What is seen of values (..., H, W) at the picture's size."""
+        return values[(..., *self.places)]

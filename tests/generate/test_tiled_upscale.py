@@ -5,10 +5,10 @@ import pytest
 import torch
 from PIL import Image
 
-from daguerre.generate.drawing import Picture
+from daguerre.generate.drawing import Picture, prepared
 from daguerre.generate.given import used
 from daguerre.generate.image_to_image import image_to_image
-from daguerre.generate.tiled_upscale import loaded, tiled_upscale, with_size
+from daguerre.generate.tiled_upscale import InTiles, loaded, tiled_upscale, with_size
 from daguerre.generate.upscale import load_upscaler
 from daguerre.request import (
     FreeU,
@@ -17,6 +17,7 @@ from daguerre.request import (
     RequestError,
     SelfAttentionGuidance,
     SmoothedEnergy,
+    TextToImage,
     TiledUpscale,
 )
 from tests.checkpoints.esrgan_files import compact_file
@@ -115,6 +116,32 @@ def test_what_cannot_be_drawn_is_refused(fields, words):
     with pytest.raises(RequestError) as error:
         loaded(TiledUpscale(prompt="x", **fields).upscaler)
     assert words in str(error.value)
+
+
+@pytest.mark.parametrize(("way", "axes"), [("x", [3]), ("y", [2]), ("both", [2, 3])])
+def test_a_picture_that_repeats_does_so_over_its_tiles(way, axes):
+    """Moved by as much as tiles are apart, it is predicted to be the same, moved."""
+    model, x = toy(), torch.randn(1, 4, 24, 24, generator=torch.Generator().manual_seed(1))
+    request = TextToImage(prompt="a red apple", width=192, height=192, tiling=way, seed=1)
+    turn = {"shifts": [8] * len(axes), "dims": axes}
+
+    def predicted(request, x):
+        with torch.no_grad(), prepared(model, request, [InTiles(96, 1 / 3)]) as drawing:
+            return drawing.unguided(x, torch.tensor(2.0), drawing.cond)
+
+    made, moved = (predicted(request, one) for one in (x, x.roll(**turn)))
+    torch.testing.assert_close(made.roll(**turn), moved, atol=1e-4, rtol=1e-4)
+    plain, moved = (predicted(replace(request, tiling="off"), one) for one in (x, x.roll(**turn)))
+    assert (plain.roll(**turn) - moved).abs().max() > 1e-2
+    assert not any("_conv_forward" in vars(module) for module in model.unet.modules())
+
+
+def test_a_tile_from_edge_to_edge_repeats_as_the_picture_does():
+    model, x = toy(), torch.randn(1, 4, 8, 24, generator=torch.Generator().manual_seed(1))
+    request = TextToImage(prompt="a red apple", width=192, height=64, tiling="both", seed=1)
+    with torch.no_grad(), prepared(model, request, [InTiles(96, 1 / 3)]) as drawing:
+        made, moved = (drawing.unguided(one, torch.tensor(2.0), drawing.cond) for one in (x, x.roll(4, 2)))
+    torch.testing.assert_close(made.roll(4, 2), moved, atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize("guide", [PerturbedAttention(scale=2.0), SmoothedEnergy(scale=2.0), FreeU()])

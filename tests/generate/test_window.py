@@ -72,8 +72,9 @@ def test_a_window_cuts_what_lies_in_it_and_draws_edges_on():
     assert torch.equal(Window.whole(4, 3).cut(values), values)
     assert Window((4, 3), (1, 1, 3, 3)).cut(values).tolist() == [[[5, 6], [9, 10]]]
     assert Window((4, 3), (-1, 1, 1, 4)).cut(values).tolist() == [[[4, 4], [8, 8], [8, 8]]]
-    assert Window((4, 3), (1, 1, 3, 3)).scaled(2) == ((8, 6), (2, 2, 6, 6))
-    assert Window((40, 24), (16, 0, 40, 24)).scaled(1, 16) == ((40, 24), (16, 0, 48, 32))
+    assert Window((4, 3), (-1, 1, 1, 4), (True, True)).cut(values).tolist() == [[[7, 4], [11, 8], [3, 0]]]
+    assert Window((4, 3), (1, 1, 3, 3)).scaled(2)[:2] == ((8, 6), (2, 2, 6, 6))
+    assert Window((40, 24), (16, 0, 40, 24)).scaled(1, 16)[:2] == ((40, 24), (16, 0, 48, 32))
     assert Window((40, 24), (16, 0, 40, 24)).size == (24, 24)
 
 
