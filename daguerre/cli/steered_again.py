@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..provenance.record import Record, UsedControl, UsedPicture, pixel_sha256
-from ..request import TextToImage
+from ..request import RequestError, TextToImage
 from .exit import UNUSABLE, Failure
 from .redraw import read_picture
 
@@ -25,7 +25,7 @@ def steered_again(made: Path, then: Record, given: Sequence[Path], task: "Task")
     if all(used.kind in OTHERS for used in then.controls):
         return task
     files = {path: _hash(path) for path in given}
-    pictures = {used.role: _picture(made, used.role, used.sha256, files, then.request) for used in _controls(then)}
+    pictures = {used.role: _picture(made, used, files) for used in _controls(then)}
     for used in then.controls:
         if used.sha256 and used.kind not in OTHERS:
             _file(made, used, files)
@@ -43,7 +43,7 @@ def _made(
     made: Path, then: Record, files: dict[Path, str], pictures: "dict[str, Image.Image]", model: "Model"
 ) -> "Iterator[Control]":
     from ..generate.controls.networks import NetworkControl, load_control
-    from ..generate.controls.picture_prompt import PicturePrompt, load_vision, vision_beside
+    from ..generate.controls.picture_prompt import PicturePrompt, load_vision
     from ..generate.controls.regions import Region, Regions
     from ..generate.controls.steering import Span
     from ..generate.controls.style import Style
@@ -53,15 +53,15 @@ def _made(
         image = pictures.get(f"control {i}")
         if used.kind == "style":
             yield Style.recorded(used, image)
-        elif used.kind == "region" and image is not None:
-            regions.append(Region(mask=image, prompt=used.name, weight=used.weight))
+        elif used.kind == "region":
+            regions.append(Region(mask=image or used.module, prompt=used.name, weight=used.weight))
             base = float(used.mode.removeprefix("base "))
-        elif used.kind not in OTHERS and image is not None:
+        elif used.kind not in OTHERS:
             path = _file(made, used, files)
             how: Any = {"image": image, "weight": used.weight, "span": Span(used.start, used.end)}
             loaded = load_control(path, model)
             if used.kind == "IP-Adapter":
-                yield PicturePrompt(loaded=loaded, vision=load_vision(vision_beside(path), model), **how)
+                yield PicturePrompt(loaded=loaded, vision=load_vision(_encoder(made, then, path, files), model), **how)
             else:
                 how |= {"module": used.module, "mode": used.mode, "resize": used.resize}
                 yield NetworkControl(loaded=loaded, **how)
@@ -75,8 +75,24 @@ def _controls(then: Record) -> list[UsedPicture]:
 
 def _hash(path: Path) -> str:
     from ..adapters.lora_file import adapter_sha256
+    from ..files.reader import open_checkpoint
 
-    return adapter_sha256(path)
+    return open_checkpoint(path).sha256 if path.is_dir() else adapter_sha256(path)
+
+
+def _encoder(made: Path, then: Record, adapter: Path, files: dict[Path, str]) -> Path:
+    """An IP-Adapter's CLIP: of those given what is neither a control nor a picture, or what lies beside the adapter."""
+    from ..generate.controls.picture_prompt import vision_beside
+
+    controls = {used.sha256 for used in then.controls}
+    for path, sha256 in files.items():
+        if sha256 not in controls and not _is_picture(path):
+            return path
+    try:
+        return vision_beside(adapter)
+    except RequestError:
+        told = f"{made}: it was drawn with an IP-Adapter and the CLIP that it sees by, which does not lie beside it"
+        raise Failure(f"{told}; name that file with --given", UNUSABLE) from None
 
 
 def _file(made: Path, used: UsedControl, files: dict[Path, str]) -> Path:
@@ -87,17 +103,15 @@ def _file(made: Path, used: UsedControl, files: dict[Path, str]) -> Path:
     raise Failure(f"{told}, which none of the {len(files)} files given is; name that file with --given", UNUSABLE)
 
 
-def _picture(made: Path, role: str, sha256: str, files: dict[Path, str], request: TextToImage) -> "Image.Image":
-    """A given file's picture, or the half that a region was."""
-    from ..generate.controls.regions import HALVES, half
+def _is_picture(path: Path) -> bool:
+    return path.suffix.lower() in (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif")
 
-    for path in files:
-        if path.suffix.lower() in (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif"):
-            image = read_picture(path)
-            if pixel_sha256(image) == sha256:
-                return image
-    for name in HALVES:
-        if pixel_sha256(mask := half(name, (request.width, request.height))) == sha256:
-            return mask
-    told = f"{made}: it was drawn with a picture, {role} (sha256 {sha256[:10]} of its pixels)"
+
+def _picture(made: Path, used: UsedPicture, files: dict[Path, str]) -> "Image.Image":
+    """A given file's picture."""
+    for path in filter(_is_picture, files):
+        image = read_picture(path)
+        if pixel_sha256(image) == used.sha256:
+            return image
+    told = f"{made}: it was drawn with a picture, {used.role} (sha256 {used.sha256[:10]} of its pixels)"
     raise Failure(f"{told}, which none of the {len(files)} files given is; name its file with --given", UNUSABLE)

@@ -34,7 +34,8 @@ class SteeringFlags:
     control
         KIND:MODEL:PICTURE, or KIND:MODEL:PICTURE:WEIGHT, or KIND:MODEL:PICTURE:WEIGHT:START-END in shares of the steps.
         MODEL is a ControlNet, ControlLoRA or T2I-Adapter; KIND says how the picture becomes its hint: canny, lineart,
-        softedge, scribble, depth, tile, inpaint, invert, or none where it is a hint. With ip-adapter as KIND, MODEL is
+        softedge, scribble, depth, tile, inpaint, invert, or none where it is a hint. Without :PICTURE it is the one
+        that is drawn over; a tile or a part that is drawn sees its part of the hint. With ip-adapter as KIND, MODEL is
         an IP-Adapter and the picture a prompt.
     control_mode
         Who leads: both (balanced), the prompt, the control, or "guess" for pictures without a prompt.
@@ -52,7 +53,7 @@ class SteeringFlags:
     style_inverted
         Bring the style's picture to noise by DDIM inversion, in place of adding noise to it.
     region
-        MASK:PROMPT: a part of the picture by a prompt of its own. MASK is a picture of the size that is drawn, white
+        MASK:PROMPT: a part of the picture by a prompt of its own. MASK is a picture of the whole one's shape, white
         where the prompt holds, or left, right, top or bottom.
     region_base
         0 to 1: how much the whole picture's prompt counts in regions.
@@ -79,7 +80,7 @@ class SteeringFlags:
         def steered(
             model: "Model", request: TextToImage, controls: "Sequence[Control]" = (), **given: Any
         ) -> "Iterator[Step | Picture]":
-            own = [*style, *(self._control(one, model) for one in asked), *self._regions(masks, request)]
+            own = [*style, *(self._control(one, model) for one in asked), *self._regions(masks)]
             return task(model, request, controls=(*own, *controls), **given)
 
         return steered
@@ -112,13 +113,11 @@ class SteeringFlags:
             )
         ]
 
-    def _regions(self, masks: "list[tuple[Image.Image | str, str]]", request: TextToImage) -> "list[Control]":
-        from ..generate.controls.regions import Region, Regions, half
+    def _regions(self, masks: "list[tuple[Image.Image | str, str]]") -> "list[Control]":
+        from ..generate.controls.regions import Region, Regions
 
-        size, regions = (request.width, request.height), []
-        for mask, prompt in masks:
-            regions.append(Region(mask=half(mask, size) if isinstance(mask, str) else mask, prompt=prompt))
-        return [Regions(regions=tuple(regions), base=self.region_base)] if regions else []
+        regions = tuple(Region(mask=mask, prompt=prompt) for mask, prompt in masks)
+        return [Regions(regions=regions, base=self.region_base)] if regions else []
 
 
 @dataclass(frozen=True)
@@ -140,15 +139,15 @@ class _Asked:
                 f"--control {text}: unknown kind {kind!r}; choose one of {', '.join((*MODULES, PROMPT))}"
             )
         named, how = _numbers("--control", rest)
-        cuts = [i for i, letter in enumerate(named) if letter == ":"]
-        if not cuts:
-            raise RequestError(f"--control {text}: write it as KIND:MODEL:PICTURE, KIND:MODEL:PICTURE:WEIGHT:START-END")
+        cuts = [i for i, letter in enumerate(named) if letter == ":"] if not Path(named).exists() else []
         there = [i for i in cuts if Path(named[:i]).exists() and Path(named[i + 1 :]).exists()]
-        cut = (there or cuts)[0]
-        model, picture = Path(named[:cut]), Path(named[cut + 1 :])
+        cut = (there or cuts or [len(named)])[0]
+        model, picture = Path(named[:cut]), named[cut + 1 :]
+        if not named or (kind == PROMPT and not picture):
+            raise RequestError(f"--control {text}: write it as KIND:MODEL:PICTURE, KIND:MODEL:PICTURE:WEIGHT:START-END")
         if not model.exists():
             raise Failure(f"--control {kind}: there is no model {model}", UNUSABLE)
-        return cls(kind, model, {"image": _picture(picture, f"--control {kind}"), **how})
+        return cls(kind, model, {"image": _picture(Path(picture), f"--control {kind}"), **how} if picture else how)
 
 
 def _numbers(flag: str, text: str) -> tuple[str, dict[str, Any]]:

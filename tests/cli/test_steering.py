@@ -61,7 +61,8 @@ def test_flags_ask_for_controls_styles_and_regions_and_all_is_drawn_again(folder
     ]
     control = record.controls[1]
     assert (control.module, control.mode, control.start, control.end) == ("canny", "prompt", 0, 0.5)
-    assert [used.role for used in record.pictures] == [f"control {i}" for i in (1, 2, 3, 4)]
+    assert [used.role for used in record.pictures] == ["control 1", "control 2"]
+    assert [used.module for used in record.controls[2:]] == ["left", "right"]
     unit = read(text)["ControlNet 0"]
     assert unit.startswith("Module: canny, Model: net [")
     assert "Weight: 0.8, Resize Mode: Crop and Resize, Guidance Start: 0.0, Guidance End: 0.5" in unit
@@ -87,7 +88,9 @@ def test_a_style_reads_back_from_its_record(drawn):
     ("flags", "error", "words"),
     [
         ({"control": ("cany:a:b",)}, RequestError, "unknown kind 'cany'"),
-        ({"control": ("canny:a",)}, RequestError, "KIND:MODEL:PICTURE"),
+        ({"control": ("canny",)}, RequestError, "KIND:MODEL:PICTURE"),
+        ({"control": ("ip-adapter:{net}",)}, RequestError, "KIND:MODEL:PICTURE"),
+        ({"control": ("canny:nothing:0.8",)}, Failure, "no model nothing"),
         ({"control": ("canny:nothing:{given}",)}, Failure, "no model nothing"),
         ({"control": ("canny:{net}:nothing.png",)}, Failure, "no picture nothing.png"),
         ({"control": ("canny:{net}:{given}:1:0.5-0.2",)}, RequestError, "start < end"),

@@ -13,6 +13,7 @@ from daguerre.models.controlnet import ControlNetConfig
 from daguerre.models.ip_adapter import IPAdapterConfig
 from daguerre.models.t2i_adapter import T2IAdapterConfig
 from daguerre.models.unet import UNet, UNetConfig
+from daguerre.models.vision import CLIPVisionConfig
 
 
 def random_state(part: Part, config: ControlConfig, seed: int) -> dict[str, Tensor]:
@@ -41,6 +42,13 @@ def control_lora(path: Path, unet: UNet) -> Path:
 def t2i_adapter(path: Path, unet: UNetConfig) -> Path:
     config = T2IAdapterConfig(unet.channels, 1)
     save_file(random_state(Part("T2I-Adapter", "diffusers"), config, 2), path)
+    return path
+
+
+def vision_tower(path: Path, projection: int = 12) -> Path:
+    part, config = Part("vision", "hf"), CLIPVisionConfig(28, 14, 64, 2, 1, projection=projection)
+    g = torch.Generator().manual_seed(5)
+    save_file({s.key: torch.randn(s.stored, generator=g) * 0.3 for s in table(part, config).values()}, path)
     return path
 
 
