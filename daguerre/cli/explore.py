@@ -74,7 +74,7 @@ def said_of(jobs: "Collection[Job]") -> str:
 def spoken(jobs: "Iterable[Job]", language: LanguageFlags) -> "tuple[Job, ...]":
     """The jobs with their styles and choices made; raises an error for what their prompts name and is not there."""
     made = tuple(replace(job, request=language.requests(job.request)[0]) for job in jobs)
-    for request in {job.request.prompt: job.request for job in made}.values():
+    for request in {(job.request.prompt, job.request.hires): job.request for job in made}.values():
         language.networks(request)
     return made
 

@@ -9,10 +9,11 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..files.durable import durable_new
 from ..provenance import infotext, png
 from ..request import RANDOM_SEED, RequestError, TextToImage
 from .drawing import STANDARD_MEANS, Means
-from .files import save_bytes, slug
+from .files import slug
 from .kinds import Json, Switch
 
 if TYPE_CHECKING:
@@ -41,7 +42,8 @@ def grid(
     """Draw one picture for each combination of values, and all of them in one, with labels.
 
     An axis is "NAME: VALUES", such as "steps: 5, 10, 20", "cfg_scale: 1-9 (+2)", "sampler: Euler a, DPM++ 2M",
-    "S/R: red, green", "lora weight: 0-1 [5]", "model: a.safetensors, b.safetensors". Ctrl-C keeps what is done.
+    "S/R: red, green", "lora weight: 0-1 [5]", "model: a.safetensors, b.safetensors". Quotes keep a comma in a value:
+    'guides: none, freeu+sag, "pag:scale=2,layers=mid_attn+decoder.1"'. Ctrl-C keeps what is done.
 
     Parameters
     ----------
@@ -163,7 +165,7 @@ def _drawn(
     if sheets and len(plan.sheets) > 1:
         for z, page in enumerate(compose_sheets(plan, paths, look)):
             label = " ".join(words.text for words in plan.sheets[z])
-            print(save_bytes(png.encode_said(page, label), folder / f"grid-{z + 1}-{slug(label)}.png"))
+            print(durable_new(folder / f"grid-{z + 1}-{slug(label)}.png", png.encode_said(page, label)))
 
 
 def _composed(plan: "Plan", paths: "Sequence[Path | None]", look: "Look", wanted: Path) -> Path:
@@ -173,7 +175,7 @@ def _composed(plan: "Plan", paths: "Sequence[Path | None]", look: "Look", wanted
     record = next(record for path in paths if path and (record := png.read(path)[0]))
     pairs = ", ".join(f"{key}: {json.dumps(value, ensure_ascii=False)}" for key, value in plan.script.items())
     said = f"{infotext.write(record)}, {pairs}"
-    return save_bytes(png.encode_said(compose(plan, paths, look), said), wanted)
+    return durable_new(wanted, png.encode_said(compose(plan, paths, look), said))
 
 
 def folder_for(out: Path | None, kind: str, prompt: str, *, resume: bool) -> Path:

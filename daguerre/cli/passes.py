@@ -36,7 +36,7 @@ class HiresFlags:
     hires_schedule
         Noise levels.
     hires_prompt
-        What to draw then.
+        What to draw then. The LoRAs that it names stand in for those of the first prompt.
     hires_negative
         What to keep out then.
     """
