@@ -75,6 +75,9 @@ def test_another_folder_of_loras(draw, home, tmp_path):  # noqa: F811
         (("a <lora:sticker:strong>",), "'strong' is no weight"),
         (("a <hypernet:x>",), "asks for the hypernetwork 'x'"),
         (("a __fruits__",), "did you mean __fruit__"),
+        (("a", "--hires-prompt", "<lora:stiker:1>"), "did you mean 'Sticker'"),
+        (("a", "--hires-prompt", "a __fruits__"), "did you mean __fruit__"),
+        (("a", "--hires-negative", "__fruits__"), "did you mean __fruit__"),
         (("a", "--style", "oill"), "did you mean 'oil'"),
         (("a", "--lora-dir", "nowhere"), "--lora-dir nowhere: there is no such folder"),
         (("a", "--wildcards", "nowhere"), "--wildcards nowhere: there is no such folder"),
@@ -133,6 +136,22 @@ def test_a_comment_stays_in_the_infotext_and_out_of_the_picture(draw):  # noqa: 
     assert pixels(noted) == pixels(draw("a cat"))
     assert png.read(noted)[1].startswith("a cat # mine\n")
     assert pixels(draw("a cat # mine", "--no-comments")) != pixels(noted)
+
+
+HIRES = ("--hires", 1.5, "--hires-steps", 1)
+
+
+def test_the_second_pass_has_a_language_of_its_own(draw, run):  # noqa: F811
+    typed = ("--hires-prompt", "a {red|blue} zwx <lora:ink:0.5>", "--hires-negative", "{u|v}", "--style", "oil")
+    record, infotext = png.read(named := draw("a {red|blue} cat <lora:sticker>", *HIRES, *typed))
+    told = [(used.name, used.weight, used.during) for used in record.adapters]
+    assert told == [("zwx", 1.0, ""), ("sticker", 1.0, "first"), ("ink", 0.5, "second")]
+    (color,) = {"red", "blue"} & set(record.request.prompt.split())
+    assert record.request.hires.prompt == f"a {color} zwx <lora:ink:0.5>, oil painting"
+    assert record.request.hires.negative_prompt in ("u, photo", "v, photo")
+    assert (record.hires_template, record.hires_negative_template) == (typed[1], "{u|v}")
+    assert f'Hires prompt: "{record.request.hires.prompt}"' in infotext
+    assert "pixel-identical" in run("reproduce", named).stdout
 
 
 def test_a_file_of_that_name_that_no_prompt_asked_for_does_not_count(home):
