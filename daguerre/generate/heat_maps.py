@@ -132,15 +132,14 @@ class HeatMaps:
     def _add(self, q: Tensor, k: Tensor, places: tuple[list[int], ...], there: Window) -> None:
         """What one layer attends to, for q (heads, S, D) and k (heads, T, D), one head after the other."""
         width, height = there.size
-        left, upper, right, lower = there.box
         small = torch.zeros(len(places), q.shape[1], device=q.device)
         for one, other in zip(q.float(), k.float(), strict=True):
             looks = (one @ other.T * q.shape[-1] ** -0.5).softmax(-1)  # (S, T)
             small += torch.stack([looks[:, columns].sum(1) / max(1, len(columns)) for columns in places])
         shaped = (small / len(q)).reshape(1, len(places), *grid(q.shape[1], (height, width)))
-        seen = slice(upper, lower), slice(left, right)
-        self._sums[:, *seen] += F.interpolate(shaped, (height, width), mode="bicubic")[0].clamp_min(0).cpu()
-        self._layers[:, *seen] += torch.tensor([bool(columns) for columns in places])[:, None, None]
+        rows, columns = there.places
+        self._sums[:, rows, columns] += F.interpolate(shaped, (height, width), mode="bicubic")[0].clamp_min(0).cpu()
+        self._layers[:, rows, columns] += torch.tensor([bool(at) for at in places])[:, None, None]
 
     def of(self, word: str) -> Tensor:
         """(H, W) of the picture's pixels: the share of attention that went to a word, a mean over its tokens.

@@ -79,8 +79,13 @@ def outpaint(
 def planned(request: Outpaint, size: tuple[int, int], own: tuple[int, int]) -> Plan:
     """How to draw on from a picture of this size, at most half a window at once; `own` is the model's own size.
 
-    First to the left and right, then up and down. Raises RequestError for nothing to add, and for too much.
+    First to the left and right, then up and down. Raises RequestError for nothing to add, for too much, and for edges
+    that are to meet, which windows do not see.
     """
+    if request.tiling != "off":
+        raise RequestError(
+            f"tiling is {request.tiling!r}, but what is drawn on, part by part, cannot repeat; leave it out"
+        )
     before, after = (request.left, request.up), (request.right, request.down)
     width, height = (a + b + c for a, b, c in zip(before, size, after, strict=True))
     if not any((*before, *after)):

@@ -82,7 +82,12 @@ def test_a_picture_smaller_than_the_window_is_drawn_on_in_one():
 
 @pytest.mark.parametrize(
     ("change", "words"),
-    [({}, "nothing is to be added"), ({"left": -8}, "left is -8"), ({"left": 4096, "up": 4096, "down": 4096}, None)],
+    [
+        ({}, "nothing is to be added"),
+        ({"left": 8, "tiling": "x"}, "tiling is 'x', but .* cannot repeat"),
+        ({"left": -8}, "left is -8"),
+        ({"left": 4096, "up": 4096, "down": 4096}, None),
+    ],
 )
 def test_nothing_and_too_much_are_refused(change, words):
     with pytest.raises(RequestError, match=words or "the limit is 64 million"):

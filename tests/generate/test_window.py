@@ -303,6 +303,10 @@ def test_maps_of_words_are_joined_from_tiles_and_go_with_controls(model, net):
         sums.append(maps._sums)
     torch.testing.assert_close(wide._sums, torch.cat(sums, -1))
     assert wide.of("apple").shape == (64, 128)
+    around = HeatMaps(["apple"])
+    last(text_to_image(model, replace(WIDE, tiling="x", steps=1), [InTiles(64, 0.5, [around])]))
+    assert (around._layers[:, :, 0] > 0).all()
+    assert len(around._layers.unique()) == 1
     watched, plain = (last(text_to_image(model, REQUEST, [cut(net, LEFT), *own])) for own in ([HeatMaps()], []))
     assert watched.record.pixel_sha256 == plain.record.pixel_sha256
     with pytest.raises(RequestError, match="heat maps are of a picture that is drawn at once"):
