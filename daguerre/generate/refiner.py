@@ -7,10 +7,12 @@ from dataclasses import dataclass, field, replace
 from torch import Tensor
 
 from ..diffusion.conditions import ByCall
-from ..diffusion.denoiser import Cond, Denoiser
+from ..diffusion.denoiser import Cond, Denoiser, with_negative
 from ..families.model import Model
 from ..provenance.record import UsedControl
 from ..request import RequestError
+from ..text.extra_networks import split_networks
+from ..text.segments import without_comments
 from .drawing import Drawing, prepared
 
 
@@ -25,17 +27,29 @@ class HandOver:
     calls: int = field(default=0, init=False)
 
     def __call__(self, x: Tensor, sigma: Tensor, cond: Cond) -> Tensor:
+        denoise, own = self._next(sigma, cond)
+        return denoise(x, sigma, own)
+
+    def with_negative(self, x: Tensor, sigma: Tensor, cond: Cond) -> tuple[Tensor, Tensor]:
+        """As `denoiser.with_negative`, for CFG++."""
+        denoise, own = self._next(sigma, cond)
+        return with_negative(denoise, x, sigma, own)
+
+    def _next(self, sigma: Tensor, cond: Cond) -> tuple[Denoiser, Cond]:
         self.calls += 1
         if sigma.max().item() > self.below:
-            return self.first(x, sigma, cond)
+            return self.first, cond
         if isinstance(self.second, ByCall):
             self.second.calls = self.calls - 1  # prompts that change have changed in the meantime
-        return self.second(x, sigma, self.second_cond)
+        return self.second, self.second_cond
 
 
 @dataclass(frozen=True)
 class Refiner:
-    """A control: `model` draws the steps from a share of them on, in the latents of the first model."""
+    """A control: `model` draws the steps from a share of them on, in the latents of the first model.
+
+    Networks that the prompt names are the first model's alone.
+    """
 
     model: Model
     switch_at: float = 0.8  # 0 = from the first step on, 1 = never
@@ -60,7 +74,10 @@ class Refiner:
         below = float("inf") if done == 0 else (low * high) ** 0.5
         used = UsedControl(kind="refiner", name=second.name, sha256=second.sha256, start=self.switch_at)
         around = drawing.around
-        with prepared(second, replace(drawing.request, count=1)) as other, second.on_device("unet"):
+        request = replace(drawing.request, count=1)
+        said = without_comments(request.prompt) if request.comments else request.prompt
+        request = replace(request, prompt=split_networks(said)[0])
+        with prepared(second, request) as other, second.on_device("unet"):
             other = replace(other, spec=drawing.spec, sigmas=drawing.sigmas)
             yield replace(
                 drawing,

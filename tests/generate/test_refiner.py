@@ -5,10 +5,14 @@ import pytest
 import torch
 
 from daguerre import text_to_image
+from daguerre.adapters.adapted import adapted
+from daguerre.adapters.formats import save_lora
+from daguerre.adapters.named import networks_of
 from daguerre.generate.drawing import Picture
 from daguerre.generate.refiner import HandOver, Refiner
 from daguerre.provenance import infotext
 from daguerre.request import RequestError
+from tests.adapters.made import random_lora
 from tests.generate.test_text_to_image import REQUEST, hashes
 from tests.toy import toy as built
 
@@ -17,8 +21,11 @@ STEPS = replace(REQUEST, steps=4)
 
 
 def draw(switch_at, model="sdxl", refiner="sdxl-refiner", request=STEPS):
-    events = text_to_image(toy(model), request, controls=[Refiner(toy(refiner), switch_at)])
-    return next(event for event in events if isinstance(event, Picture))
+    return drawn(toy(model), request, Refiner(toy(refiner), switch_at))
+
+
+def drawn(model, request, refiner):
+    return next(event for event in text_to_image(model, request, controls=[refiner]) if isinstance(event, Picture))
 
 
 def test_the_refiner_takes_over_where_it_is_told_to():
@@ -40,6 +47,21 @@ def test_calls_are_handed_over_below_the_level_and_counted():
     made = [handed(torch.zeros(1), torch.tensor(level), None).item() for level in (4.0, 2.1, 2.0, 0.5)]
     assert made == [0, 0, 1, 1]
     assert handed.calls == 4
+
+
+def test_cfgpp_goes_along_the_negative_estimate_of_either():
+    cfgpp, plain = (replace(STEPS, sampler=name) for name in ("Euler CFG++", "Euler"))
+    found = {draw(0.5, request=one).record.pixel_sha256 for one in (cfgpp, plain, replace(cfgpp, negative_prompt="b"))}
+    assert len({*found, hashes(toy("sdxl"), cfgpp)[0]}) == 4
+
+
+def test_networks_that_the_prompt_names_are_the_first_models_alone(tmp_path):
+    save_lora(tmp_path / "ink.safetensors", random_lora(toy("sdxl")), toy("sdxl"), "kohya")
+    tagged = replace(STEPS, prompt=f"{STEPS.prompt} <lora:ink:2>")
+    with adapted(toy("sdxl"), networks_of(tagged, tmp_path, tmp_path)) as (model, _):
+        inked = [drawn(model, tagged, Refiner(toy("sdxl-refiner"), share)).record.pixel_sha256 for share in (0.0, 0.5)]
+    assert inked[0] == draw(0.0).record.pixel_sha256
+    assert inked[1] != draw(0.5).record.pixel_sha256
 
 
 def test_the_record_and_the_infotext_tell_of_it():
