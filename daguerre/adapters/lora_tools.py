@@ -117,11 +117,11 @@ def merged(model: Opened, loras: Sequence[tuple[LoRA, float, float | None]]) -> 
 @torch.no_grad()
 def _grown(name: str, own: Deferred, changes: Sequence[tuple[Change, float]]) -> Tensor:
     value = own.make()
-    before = value.float()
-    gains = [
-        (one.delta(before) if name.endswith(".weight") else one.bias_delta(before), scale) for one, scale in changes
-    ]
-    after = sum((scale * gain for gain, scale in gains if gain is not None), before)
+    after = before = value.float()
+    for one, scale in changes:
+        gain = one.delta(before) if name.endswith(".weight") else one.bias_delta(before)
+        if gain is not None:
+            after = after.add(gain, alpha=scale)
     return finite(name, after.to(value.dtype))
 
 
