@@ -15,7 +15,7 @@ from ..diffusion.denoiser import Step
 from ..diffusion.tiles import joined
 from ..families.model import Model
 from ..provenance.record import UsedPicture
-from ..request import RequestError, SelfAttentionGuidance, TextToImage, TiledUpscale, Tiling
+from ..request import Autoguidance, RequestError, SelfAttentionGuidance, TextToImage, TiledUpscale, Tiling
 from .controls.steering import Call, Inner, steered
 from .drawing import Control, Drawing, Picture
 from .given import GRID, opaque, used
@@ -40,8 +40,10 @@ class InTiles:
     @contextmanager
     def attached(self, drawing: Drawing) -> Iterator[Drawing]:
         """The drawing in tiles. Raises RequestError for a guide that has to see all of the picture."""
-        if any(isinstance(guide, SelfAttentionGuidance) for guide in drawing.request.guides):
-            raise RequestError("guide sag looks at the whole picture, and this one is drawn in tiles; take seg or pag")
+        for guide in drawing.request.guides:
+            if isinstance(guide, SelfAttentionGuidance) or (isinstance(guide, Autoguidance) and guide.model):
+                told = f"guide {guide.kind} looks at the whole picture, and this one is drawn in tiles"
+                raise RequestError(f"{told}; take pag, seg, or auto:drop=mid_attn")
         factor, picture = drawing.model.vae.config.factor, drawing.window.picture
         size = max(1, self.tile // factor)
         width, height = (min(side, size * factor) for side in picture)

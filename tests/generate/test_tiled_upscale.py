@@ -11,6 +11,7 @@ from daguerre.generate.image_to_image import image_to_image
 from daguerre.generate.tiled_upscale import InTiles, loaded, tiled_upscale, with_size
 from daguerre.generate.upscale import load_upscaler
 from daguerre.request import (
+    Autoguidance,
     FreeU,
     ImageToImage,
     PerturbedAttention,
@@ -144,16 +145,17 @@ def test_a_tile_from_edge_to_edge_repeats_as_the_picture_does():
     torch.testing.assert_close(made.roll(4, 2), moved, atol=1e-4, rtol=1e-4)
 
 
-@pytest.mark.parametrize("guide", [PerturbedAttention(scale=2.0), SmoothedEnergy(scale=2.0), FreeU()])
+@pytest.mark.parametrize("guide", [PerturbedAttention(), SmoothedEnergy(), Autoguidance(drop="mid_attn"), FreeU()])
 def test_guides_inside_of_the_network_work_in_tiles(guide):
     request, wide = replace(REQUEST, cfg_scale=4), picture((100, 64))
     guided, plain = (drawn(replace(request, guides=own), toy("sd1"), wide)[0] for own in ((guide,), ()))
     assert guided.record.pixel_sha256 != plain.record.pixel_sha256
 
 
-def test_a_guide_that_looks_at_the_whole_picture_is_refused():
-    with pytest.raises(RequestError, match=r"guide sag .* drawn in tiles"):
-        drawn(replace(REQUEST, guides=(SelfAttentionGuidance(),)), toy("sd1"))
+@pytest.mark.parametrize("guide", [SelfAttentionGuidance(), Autoguidance(model="weak.safetensors")])
+def test_a_guide_that_looks_at_the_whole_picture_is_refused(guide):
+    with pytest.raises(RequestError, match=rf"guide {guide.kind} .* drawn in tiles"):
+        drawn(replace(REQUEST, guides=(guide,)), toy("sd1"))
 
 
 def test_seams_do_not_show():
