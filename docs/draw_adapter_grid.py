@@ -13,7 +13,6 @@ from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 import daguerre
 from daguerre.adapters.adapted import AdapterFile, adapted
-from daguerre.cli.models import BUILT_IN, resolve
 
 SIZE, TITLE, CAPTION, SEED = 128, 70, 40, 1  # sizes in pixels
 INK = "#555555"
@@ -41,7 +40,7 @@ def real(folder: Path, most: int) -> list[Image.Image]:
 def draw(prompts: list[str], lora: Path | None, embedding: Path | None, pictures: Path | None) -> Image.Image:
     """The grid: real pictures if there are any, before, after; a caption under every column."""
     rows = {"learned from": real(pictures, len(prompts))} if pictures else {}
-    model = daguerre.load_model(resolve(BUILT_IN))
+    model = daguerre.load_model()
     rows["before"] = row(model, prompts)
     given = AdapterFile(kind="lora", path=lora) if lora else AdapterFile(kind="embedding", path=embedding or Path())
     with adapted(model, [given]) as (changed, _):

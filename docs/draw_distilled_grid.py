@@ -13,7 +13,6 @@ from draw_tintype_grid import TAUGHT
 from PIL import Image, ImageDraw, ImageFont
 
 import daguerre
-from daguerre.cli.models import BUILT_IN, resolve
 
 TARGET = Path(__file__).with_name("tintype-turbo.png")
 COLUMNS, SIZE, TITLE, CAPTION, SEED = 12, 128, 100, 26, 1  # sizes in pixels
@@ -35,7 +34,7 @@ def rows(student: daguerre.Model, teacher: daguerre.Model) -> dict[str, tuple[da
 
 def draw(path: Path) -> Image.Image:
     """The grid, a caption under every column and a title before every row."""
-    student, teacher = daguerre.load_model(path), daguerre.load_model(resolve(BUILT_IN))
+    student, teacher = daguerre.load_model(path), daguerre.load_model()
     drawn, font = rows(student, teacher), ImageFont.load_default(11)
     sheet = Image.new("RGB", (TITLE + COLUMNS * SIZE, len(drawn) * SIZE + CAPTION), "white")
     pen = ImageDraw.Draw(sheet)

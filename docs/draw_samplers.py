@@ -13,7 +13,6 @@ from pathlib import Path
 from PIL import Image, ImageDraw, ImageFont
 
 import daguerre
-from daguerre.cli.models import BUILT_IN, resolve
 from daguerre.diffusion.samplers import SAMPLERS, Spec
 from daguerre.diffusion.schedule import SCHEDULES, scaled_linear
 
@@ -43,7 +42,7 @@ def sheet() -> Image.Image:
 
 @cache
 def model() -> daguerre.Model:
-    return daguerre.load_model(resolve(BUILT_IN))
+    return daguerre.load_model()
 
 
 def row(name: str) -> list[Image.Image]:

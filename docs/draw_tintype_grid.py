@@ -7,7 +7,6 @@ from pathlib import Path
 from PIL import Image, ImageDraw, ImageFont
 
 import daguerre
-from daguerre.cli.models import BUILT_IN, resolve
 
 TARGET = Path(__file__).with_name("tintype-grid.png")
 COLUMNS, SIZE, CAPTION = 8, 128, 26  # pixels
@@ -43,7 +42,7 @@ def prompts() -> list[str]:
 
 def draw() -> Image.Image:
     """The grid, a caption under every picture."""
-    model = daguerre.load_model(resolve(BUILT_IN))
+    model = daguerre.load_model()
     font = ImageFont.load_default(11)
     words = prompts()
     sheet = Image.new("RGB", (COLUMNS * SIZE, -(-len(words) // COLUMNS) * (SIZE + CAPTION)), "white")

@@ -9,15 +9,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import daguerre
-from daguerre.cli.files import save_picture
-from daguerre.cli.models import resolve
 from daguerre.generate.controls.hints import MODULES
 from daguerre.generate.drawing import to_image
 
 out = Path(sys.argv[1] if sys.argv[1:] else "outputs")
-model = daguerre.load_model(resolve("tintype"))
+model = daguerre.load_model()
 *_, picture = daguerre.text_to_image(model, replace(model.defaults, prompt="a penguin, 3d render", seed=1))
-print(save_picture(picture, out / "hint-picture.png"))
+print(picture.save(out / "hint-picture.png"))
 
 for name in ("canny", "lineart", "softedge", "scribble"):
     hint = MODULES[name](picture.image)  # (3, H, W) in [0, 1]

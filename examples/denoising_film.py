@@ -10,14 +10,12 @@ from pathlib import Path
 from PIL import Image
 
 import daguerre
-from daguerre.cli.files import save_picture
-from daguerre.cli.models import resolve
-from daguerre.generate.explore.animation import animated, film
+from daguerre.generate.explore import animated, film
 
 out = Path(sys.argv[1] if sys.argv[1:] else "outputs")
-model = daguerre.load_model(resolve("tintype"))
+model = daguerre.load_model()
 *steps, picture = film(model, replace(model.defaults, prompt="a penguin, 3d render", seed=1))
-print(save_picture(picture, out / "film-end.png"))
+print(picture.save(out / "film-end.png"))
 
 frames: list[Image.Image] = [*steps, picture.image]
 (out / "film.webp").write_bytes(animated(frames, [120] * len(steps) + [1500], "webp"))

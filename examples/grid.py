@@ -9,14 +9,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import daguerre
-from daguerre.cli.models import resolve
-from daguerre.generate.explore.cells import Done, draw_cells
-from daguerre.generate.explore.job import Job
-from daguerre.generate.explore.plan import plan_grid
-from daguerre.generate.explore.sheet import compose
+from daguerre.generate.explore import Done, Job, compose, draw_cells, plan_grid
 
 out = Path(sys.argv[1] if sys.argv[1:] else "outputs")
-model = daguerre.load_model(resolve("tintype"))
+model = daguerre.load_model()
 job = Job(replace(model.defaults, prompt="a strawberry, 3d render", seed=1))
 plan = plan_grid(job, x="cfg_scale: 1, 4, 10", y="steps: 4, 8, 16")
 

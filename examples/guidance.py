@@ -9,12 +9,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import daguerre
-from daguerre.cli.files import save_picture
-from daguerre.cli.models import resolve
 from daguerre.request import AdaptiveProjection, PerturbedAttention
 
 out = Path(sys.argv[1] if sys.argv[1:] else "outputs")
-model = daguerre.load_model(resolve("tintype"))
+model = daguerre.load_model()
 plain = replace(model.defaults, prompt="a strawberry, 3d render", seed=2)
 requests = {
     "cfg-1": replace(plain, cfg_scale=1),
@@ -25,4 +23,4 @@ requests = {
 }
 for name, request in requests.items():
     *_, picture = daguerre.text_to_image(model, request)
-    print(save_picture(picture, out / f"guidance-{name}.png"))
+    print(picture.save(out / f"guidance-{name}.png"))

@@ -9,16 +9,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import daguerre
-from daguerre.cli.files import save_picture
-from daguerre.cli.models import resolve
-from daguerre.generate.heat_maps import HeatMaps
 
 out = Path(sys.argv[1] if sys.argv[1:] else "outputs")
-model = daguerre.load_model(resolve("tintype"))
-maps = HeatMaps(("red", "apple", "render"))
+model = daguerre.load_model()
+maps = daguerre.HeatMaps(("red", "apple", "render"))
 request = replace(model.defaults, prompt="a red apple, 3d render", seed=1)
 *_, picture = daguerre.text_to_image(model, request, controls=[maps])
-print(save_picture(picture, out / "heat-picture.png"))
+print(picture.save(out / "heat-picture.png"))
 
 for word in maps.words:
     maps.overlay(word, picture.image).save(out / f"heat-{word}.png")

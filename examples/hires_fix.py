@@ -9,11 +9,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import daguerre
-from daguerre.cli.files import save_picture
-from daguerre.cli.models import resolve
 
 out = Path(sys.argv[1] if sys.argv[1:] else "outputs")
-model = daguerre.load_model(resolve("tintype"))
+model = daguerre.load_model()
 small = replace(model.defaults, prompt="a penguin, 3d render", seed=1)
 requests = {
     "at-once": replace(small, width=256, height=256),
@@ -21,4 +19,4 @@ requests = {
 }
 for name, request in requests.items():
     *_, picture = daguerre.text_to_image(model, request)
-    print(save_picture(picture, out / f"hires-{name}.png"))
+    print(picture.save(out / f"hires-{name}.png"))

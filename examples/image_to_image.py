@@ -10,12 +10,10 @@ from pathlib import Path
 from PIL import Image, ImageDraw
 
 import daguerre
-from daguerre.cli.files import save_picture
-from daguerre.cli.models import resolve
 
 out = Path(sys.argv[1] if sys.argv[1:] else "outputs")
 out.mkdir(parents=True, exist_ok=True)
-model = daguerre.load_model(resolve("tintype"))
+model = daguerre.load_model()
 
 doodle = Image.new("RGB", (128, 128), "white")
 pen = ImageDraw.Draw(doodle)
@@ -28,4 +26,4 @@ print(out / "doodle.png")
 for strength in (0.4, 0.6, 0.85):
     request = daguerre.ImageToImage(prompt="a red apple, 3d render", strength=strength, seed=3, **model.family.defaults)
     *_, picture = daguerre.image_to_image(model, request, doodle)
-    print(save_picture(picture, out / f"doodle-{strength}.png"))
+    print(picture.save(out / f"doodle-{strength}.png"))

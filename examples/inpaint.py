@@ -10,11 +10,9 @@ from pathlib import Path
 from PIL import Image, ImageDraw
 
 import daguerre
-from daguerre.cli.files import save_picture
-from daguerre.cli.models import resolve
 
 out = Path(sys.argv[1] if sys.argv[1:] else "outputs")
-model = daguerre.load_model(resolve("tintype"))
+model = daguerre.load_model()
 usual = {**model.family.defaults, "seed": 1}
 *_, given = daguerre.text_to_image(model, daguerre.TextToImage(prompt="a sunflower, 3d render", **usual))
 
@@ -26,8 +24,8 @@ ways = {
     "only-masked": (mask, {"strength": 0.8, "only_masked": True, "padding": 0}),
     "differential": (fade, {"strength": 1.0, "differential": True}),
 }
-print(save_picture(given, out / "inpaint-given.png"))
+print(given.save(out / "inpaint-given.png"))
 for name, (white, how) in ways.items():
     request = daguerre.Inpaint(prompt="a red apple, 3d render", mask_blur=2, **{**usual, **how})
     *_, picture = daguerre.inpaint(model, request, given.image, white)
-    print(save_picture(picture, out / f"inpaint-{name}.png"))
+    print(picture.save(out / f"inpaint-{name}.png"))

@@ -10,20 +10,18 @@ from dataclasses import replace
 from pathlib import Path
 
 import daguerre
-from daguerre.cli.files import save_picture
-from daguerre.cli.models import resolve
+from daguerre.files.built_in import built_in
 from daguerre.generate.clip import load_towers
 from daguerre.generate.interrogate import interrogate, ranker
 from daguerre.generate.likelihood import judge
-from daguerre.generate.upscale import built_in
 
 PROMPTS = ["a strawberry, 3d render", "a sunflower, 3d render", "a penguin, 3d render", "a red heart, 3d render"]
 out = Path(sys.argv[1] if sys.argv[1:] else "outputs")
-model = daguerre.load_model(resolve("tintype"))
+model = daguerre.load_model()
 *_, picture = daguerre.text_to_image(model, replace(model.defaults, prompt=PROMPTS[1], seed=1))
-print(save_picture(picture, out / "interrogated.png"))
+print(picture.save(out / "interrogated.png"))
 
-clip, phrases = load_towers(resolve("tintype"), built_in("vision"))
+clip, phrases = load_towers(built_in(), built_in("vision"))
 found = interrogate(ranker(clip, phrases), picture.image)
 print(found.prompt)
 for kind, ranked in found.ranked.items():

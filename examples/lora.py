@@ -11,17 +11,14 @@ from pathlib import Path
 import torch
 
 import daguerre
-from daguerre.adapters.adapted import adapted
 from daguerre.adapters.change import layers_of
 from daguerre.adapters.formats import save_lora
 from daguerre.adapters.lora import Factors, LoRA
 from daguerre.adapters.lora_tools import resize
 from daguerre.adapters.named import networks_of
-from daguerre.cli.files import save_picture
-from daguerre.cli.models import resolve
 
 out = Path(sys.argv[1] if sys.argv[1:] else "outputs")
-model = daguerre.load_model(resolve("tintype"))
+model = daguerre.load_model()
 texts = ("a frog, 3d render", "a penguin, 3d render")
 frog, penguin = (model.encode(replace(model.defaults, prompt=text))[0] for text in texts)
 changes = {}
@@ -34,6 +31,6 @@ save_lora(out / "penguin.safetensors", resize(LoRA(changes), rank=16), model, "k
 
 for weight in (0, 0.5, 1):
     request = replace(model.defaults, prompt=f"a frog, 3d render <lora:penguin:{weight}>", seed=1)
-    with adapted(model, networks_of(request, loras=out, hypernetworks=out)) as (changed, _):
+    with daguerre.adapted(model, networks_of(request, loras=out, hypernetworks=out)) as (changed, _):
         *_, picture = daguerre.text_to_image(changed, request)
-    print(save_picture(picture, out / f"lora-{weight}.png"))
+    print(picture.save(out / f"lora-{weight}.png"))

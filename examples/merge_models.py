@@ -12,13 +12,12 @@ import daguerre
 from daguerre.checkpoints.identify import read_component
 from daguerre.checkpoints.merge import Merge, Opened, merge
 from daguerre.checkpoints.writer import write_ldm
-from daguerre.cli.files import save_picture
-from daguerre.cli.models import resolve
+from daguerre.files.built_in import built_in
 from daguerre.text.tokenizer import Tokenizer
 
 out = Path(sys.argv[1] if sys.argv[1:] else "outputs")
 out.mkdir(parents=True, exist_ok=True)
-first = Opened.of(resolve("tintype"))
+first = Opened.of(built_in())
 text = read_component(first.checkpoint, first.identity, "text")
 frog, penguin = (Tokenizer().encode(word)[0] for word in ("frog", "penguin"))
 words = text["token.weight"].clone()
@@ -28,7 +27,7 @@ write_ldm(out / "second.safetensors", {**first.components(), "text": {**text, "t
 components, recipe = merge(Merge(ratio=0.5), [first, Opened.of(out / "second.safetensors")])
 write_ldm(out / "merged.safetensors", components, first.identity, recipe)
 
-for path in (resolve("tintype"), out / "merged.safetensors", out / "second.safetensors"):
+for path in (built_in(), out / "merged.safetensors", out / "second.safetensors"):
     model = daguerre.load_model(path)
     *_, picture = daguerre.text_to_image(model, replace(model.defaults, prompt="a frog, 3d render", seed=1))
-    print(save_picture(picture, out / f"merge-{path.stem}.png"))
+    print(picture.save(out / f"merge-{path.stem}.png"))

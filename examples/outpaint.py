@@ -7,11 +7,9 @@ import sys
 from pathlib import Path
 
 import daguerre
-from daguerre.cli.files import save_picture
-from daguerre.cli.models import resolve
 
 out = Path(sys.argv[1] if sys.argv[1:] else "outputs")
-model = daguerre.load_model(resolve("tintype"))
+model = daguerre.load_model()
 usual = {**model.family.defaults, "seed": 1}
 *_, whole = daguerre.text_to_image(model, daguerre.TextToImage(prompt="a sunflower, 3d render", **usual))
 half = whole.image.crop((0, 0, 64, 128))
@@ -23,4 +21,4 @@ print(out / "outpaint-given.png")
 for seed in (1, 2, 3):
     request = daguerre.Outpaint(prompt="a sunflower, 3d render", right=64, strength=1.0, **{**usual, "seed": seed})
     *_, picture = daguerre.outpaint(model, request, half)
-    print(save_picture(picture, out / f"outpaint-{seed}.png"))
+    print(picture.save(out / f"outpaint-{seed}.png"))

@@ -9,8 +9,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import daguerre
-from daguerre.cli.files import save_picture
-from daguerre.cli.models import resolve
 
 PROMPTS = {
     "plain": "a red apple, 3d render",
@@ -21,8 +19,8 @@ PROMPTS = {
     "joined": "a red apple, 3d render AND a sunflower, 3d render :0.6",
 }
 out = Path(sys.argv[1] if sys.argv[1:] else "outputs")
-model = daguerre.load_model(resolve("tintype"))
+model = daguerre.load_model()
 
 for name, prompt in PROMPTS.items():
     *_, picture = daguerre.text_to_image(model, replace(model.defaults, prompt=prompt, seed=1))
-    print(save_picture(picture, out / f"language-{name}.png"))
+    print(picture.save(out / f"language-{name}.png"))

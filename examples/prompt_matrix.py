@@ -8,14 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import daguerre
-from daguerre.cli.models import resolve
-from daguerre.generate.explore.cells import Done, draw_cells
-from daguerre.generate.explore.job import Job
-from daguerre.generate.explore.matrix import plan_matrix
-from daguerre.generate.explore.sheet import compose
+from daguerre.generate.explore import Done, Job, compose, draw_cells, plan_matrix
 
 out = Path(sys.argv[1] if sys.argv[1:] else "outputs")
-model = daguerre.load_model(resolve("tintype"))
+model = daguerre.load_model()
 plan = plan_matrix(Job(replace(model.defaults, prompt="an apple|green|3d render", seed=1)))
 
 done = [event for event in draw_cells(plan.jobs, lambda setup: model, out / "cells") if isinstance(event, Done)]

@@ -8,10 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import daguerre
-from daguerre.cli.files import save_picture
-from daguerre.cli.models import resolve
-from daguerre.generate.explore.job import Job
-from daguerre.generate.explore.prompt_file import read_prompts
+from daguerre.generate.explore import Job, read_prompts
 
 LINES = """
 a strawberry, 3d render
@@ -19,8 +16,8 @@ a strawberry, 3d render
 {"prompt": "a mushroom, 3d render", "sampler": "Heun", "steps": 8, "guides": "freeu"}
 """
 out = Path(sys.argv[1] if sys.argv[1:] else "outputs")
-model = daguerre.load_model(resolve("tintype"))
+model = daguerre.load_model()
 
 for i, job in enumerate(read_prompts(LINES, Job(replace(model.defaults, seed=1)))):
     *_, picture = daguerre.text_to_image(model, job.request)
-    print(save_picture(picture, out / f"line-{i + 1}.png"))
+    print(picture.save(out / f"line-{i + 1}.png"))

@@ -9,12 +9,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import daguerre
-from daguerre.cli.files import save_picture
-from daguerre.cli.models import resolve
-from daguerre.generate.controls.regions import Region, Regions, half
+from daguerre.generate.controls import Region, Regions, half
 
 out = Path(sys.argv[1] if sys.argv[1:] else "outputs")
-model = daguerre.load_model(resolve("tintype"))
+model = daguerre.load_model()
 size = (256, 128)
 regions = Regions(
     regions=(
@@ -25,4 +23,4 @@ regions = Regions(
 request = replace(model.defaults, prompt="a strawberry and a sunflower, 3d render", seed=1, width=256, height=128)
 for name, controls in {"off": [], "on": [regions]}.items():
     *_, picture = daguerre.text_to_image(model, request, controls)
-    print(save_picture(picture, out / f"regions-{name}.png"))
+    print(picture.save(out / f"regions-{name}.png"))

@@ -9,13 +9,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import daguerre
-from daguerre.cli.files import save_picture
-from daguerre.cli.models import resolve
 
 out = Path(sys.argv[1] if sys.argv[1:] else "outputs")
-model = daguerre.load_model(resolve("tintype"))
+model = daguerre.load_model()
 request = replace(model.defaults, prompt="a strawberry, 3d render", seed=1, steps=8)
 
 for sampler in ("Euler", "Euler a", "Heun", "DPM++ 2M Karras", "UniPC"):
     *_, picture = daguerre.text_to_image(model, replace(request, sampler=sampler, schedule="automatic"))
-    print(save_picture(picture, out / f"sampler-{sampler.replace(' ', '-')}.png"))
+    print(picture.save(out / f"sampler-{sampler.replace(' ', '-')}.png"))

@@ -9,14 +9,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import daguerre
-from daguerre.cli.models import resolve
-from daguerre.generate.explore.animation import animated
-from daguerre.generate.explore.job import Job
-from daguerre.generate.explore.travel import plan_travel
+from daguerre.generate.explore import Job, animated, plan_travel
 
 out = Path(sys.argv[1] if sys.argv[1:] else "outputs")
 out.mkdir(parents=True, exist_ok=True)
-model = daguerre.load_model(resolve("tintype"))
+model = daguerre.load_model()
 start = Job(replace(model.defaults, prompt="a strawberry, 3d render", seed=1))
 
 frames = []

@@ -9,16 +9,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import daguerre
-from daguerre.cli.files import save_picture
-from daguerre.cli.models import resolve
-from daguerre.generate.controls.style import Style
+from daguerre.generate.controls import Style
 
 out = Path(sys.argv[1] if sys.argv[1:] else "outputs")
-model = daguerre.load_model(resolve("tintype"))
+model = daguerre.load_model()
 *_, reference = daguerre.text_to_image(model, replace(model.defaults, prompt="a strawberry, flat modern", seed=1))
-print(save_picture(reference, out / "style-reference.png"))
+print(reference.save(out / "style-reference.png"))
 
 request = replace(model.defaults, prompt="a mushroom", seed=2)
 for name, controls in {"off": [], "on": [Style(image=reference.image)]}.items():
     *_, picture = daguerre.text_to_image(model, request, controls)
-    print(save_picture(picture, out / f"style-{name}.png"))
+    print(picture.save(out / f"style-{name}.png"))

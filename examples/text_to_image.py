@@ -9,13 +9,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import daguerre
-from daguerre.cli.files import save_picture
-from daguerre.cli.models import resolve
 
 out = Path(sys.argv[1] if sys.argv[1:] else "outputs")
-model = daguerre.load_model(resolve("tintype"))
+model = daguerre.load_model()
 request = replace(model.defaults, prompt="a sunflower, 3d render", seed=1, count=4)
 
 for event in daguerre.text_to_image(model, request):
     if isinstance(event, daguerre.Picture):
-        print(save_picture(event, out / f"sunflower-{event.record.seed}.png"))
+        print(event.save(out / f"sunflower-{event.record.seed}.png"))

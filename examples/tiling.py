@@ -11,16 +11,14 @@ from pathlib import Path
 from PIL import Image
 
 import daguerre
-from daguerre.cli.files import save_picture
-from daguerre.cli.models import resolve
 
 out = Path(sys.argv[1] if sys.argv[1:] else "outputs")
-model = daguerre.load_model(resolve("tintype"))
+model = daguerre.load_model()
 
 for tiling in ("both", "off"):
     request = replace(model.defaults, prompt="a red heart, glossy gradient", seed=2, tiling=tiling)
     *_, tile = daguerre.text_to_image(model, request)
-    print(save_picture(tile, out / f"tiling-{tiling}.png"))
+    print(tile.save(out / f"tiling-{tiling}.png"))
     wall = Image.new("RGB", (256, 256))
     for x, y in ((0, 0), (128, 0), (0, 128), (128, 128)):
         wall.paste(tile.image, (x, y))

@@ -11,15 +11,12 @@ from pathlib import Path
 from PIL import Image
 
 import daguerre
-from daguerre.cli.files import save_picture
-from daguerre.cli.models import resolve
-from daguerre.generate.upscale import load_upscaler, upscaled
 
 out = Path(sys.argv[1] if sys.argv[1:] else "outputs")
-model = daguerre.load_model(resolve("tintype"))
+model = daguerre.load_model()
 *_, picture = daguerre.text_to_image(model, replace(model.defaults, prompt="a lady beetle, 3d render", seed=1))
 
 out.mkdir(parents=True, exist_ok=True)
 picture.image.resize((512, 512), Image.Resampling.LANCZOS).save(out / "upscale-lanczos.png")
 print(out / "upscale-lanczos.png")
-print(save_picture(upscaled(picture, 4, load_upscaler()), out / "upscale-network.png"))
+print(daguerre.upscaled(picture, 4, daguerre.load_upscaler()).save(out / "upscale-network.png"))

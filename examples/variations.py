@@ -9,13 +9,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import daguerre
-from daguerre.cli.files import save_picture
-from daguerre.cli.models import resolve
 
 out = Path(sys.argv[1] if sys.argv[1:] else "outputs")
-model = daguerre.load_model(resolve("tintype"))
+model = daguerre.load_model()
 liked = replace(model.defaults, prompt="a mushroom, 3d render", seed=1, variation_seed=7)
 
 for strength in (0, 0.2, 0.4, 0.6):
     *_, picture = daguerre.text_to_image(model, replace(liked, variation_strength=strength))
-    print(save_picture(picture, out / f"variation-{strength}.png"))
+    print(picture.save(out / f"variation-{strength}.png"))

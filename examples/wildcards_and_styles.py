@@ -9,14 +9,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import daguerre
-from daguerre.cli.files import save_picture
-from daguerre.cli.models import resolve
 from daguerre.text.styles import Style
 from daguerre.text.template import resolved
 from daguerre.text.wildcards import Wildcards
 
 out = Path(sys.argv[1] if sys.argv[1:] else "outputs")
-model = daguerre.load_model(resolve("tintype"))
+model = daguerre.load_model()
 words = out / "words"
 words.mkdir(parents=True, exist_ok=True)
 (words / "fruit.txt").write_text("strawberry\nlemon\npineapple\n")
@@ -26,4 +24,4 @@ asked = replace(model.defaults, prompt="a {__fruit__|__animal__}", seed=1, count
 for request in resolved(asked, {"mine": Style("{prompt}, 3d render")}, ["mine"], Wildcards(words)):
     *_, picture = daguerre.text_to_image(model, request)
     print(request.prompt)
-    print(save_picture(picture, out / f"wildcards-{request.seed}.png"))
+    print(picture.save(out / f"wildcards-{request.seed}.png"))

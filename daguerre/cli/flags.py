@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
+from ..files.built_in import BUILT_IN
 from ..request import Autoguidance, Guide, RequestError, read_guide
 from .kinds import ADAPTERS, DRAWING, MODEL, Paths, Switch, Texts
-from .models import BUILT_IN, find
+from .models import find
 
 if TYPE_CHECKING:
     from ..adapters.adapted import AdapterFile

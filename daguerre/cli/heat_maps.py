@@ -6,10 +6,11 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..files.durable import durable_new
 from ..provenance import png
 from ..request import RequestError, TextToImage
 from .drawing import STANDARD_MEANS, Means
-from .files import save_bytes, save_picture, slug
+from .files import save_picture, slug
 from .kinds import Json, Texts
 
 if TYPE_CHECKING:
@@ -80,4 +81,4 @@ def heatmap(
 def _save(image: "Image.Image", what: str, beside: Path, picture: "Picture") -> Path:
     """Writes a picture made of another beside it, with the record of that."""
     data = png.encode(image, picture.record, is_whole=False)
-    return save_bytes(data, beside.with_stem(f"{beside.stem}-{slug(what)}"))
+    return durable_new(beside.with_stem(f"{beside.stem}-{slug(what)}"), data)

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import Parameter
 from PIL import Image
 
+from ..files.built_in import BUILT_IN
 from .exit import UNUSABLE, Failure
 from .kinds import Json, Switch
-from .models import BUILT_IN, find
+from .models import find
 
 if TYPE_CHECKING:
     from ..generate.interrogate import Ranker
@@ -185,9 +186,9 @@ def _model(flags: InterrogationFlags) -> Any:
 
 
 def _ranker(flags: InterrogationFlags) -> "Ranker":
+    from ..files.built_in import built_in
     from ..generate.clip import load_clip, load_towers
     from ..generate.interrogate import phrase_lists, ranker
-    from ..generate.upscale import built_in
 
     own = phrase_lists(flags.lists) if flags.lists else None
     if flags.clip:

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
+from ..files.built_in import BUILT_IN
 from .exit import UNUSABLE, Failure
 from .flags import weighted
 from .kinds import Json
-from .models import BUILT_IN, find, resolve
+from .models import find, resolve
 
 if TYPE_CHECKING:
     from ..adapters.formats import Report

@@ -3,14 +3,13 @@
 import os
 from collections.abc import Iterator
 from difflib import get_close_matches
-from importlib.resources import files
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+from ..files.built_in import BUILT_IN, built_in
 from .exit import UNUSABLE, Failure
 from .kinds import Json, Switch
 
-BUILT_IN = "tintype"
 WEIGHTS = (".safetensors", ".ckpt", ".pt", ".bin")
 
 
@@ -51,7 +50,7 @@ def resolve(name: str) -> Path:
 
 def entries_here() -> Iterator[Entry]:
     """The built-in model, the user's own files and folders, and what was pulled from the Hub."""
-    yield Entry(BUILT_IN, Path(str(files("daguerre") / "weights" / f"{BUILT_IN}.safetensors")), "built in")
+    yield Entry(BUILT_IN, built_in(), "built in")
     own = folder()
     for path in sorted(own.iterdir()) if own.is_dir() else ():
         if path.suffix in WEIGHTS or (path / "model_index.json").is_file():

@@ -166,7 +166,8 @@ def _with_base(config: "Run") -> "Run":
     """The run with its base's name turned into a path, as `daguerre models list` knows it."""
     from dataclasses import replace
 
-    from .models import BUILT_IN, find
+    from ..files.built_in import BUILT_IN
+    from .models import find
 
     if config.base == BUILT_IN:
         return config

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import Parameter
 from PIL import Image
 
+from ..files.durable import durable_new
 from ..provenance import infotext, png
 from ..request import RequestError, TextToImage
 from .drawing import STANDARD_MEANS, Means
-from .files import save_bytes, save_picture, slug
+from .files import save_picture, slug
 from .grid import folder_for, seeded
 from .kinds import Switch, Texts
 
@@ -79,7 +80,8 @@ def travel(
     record, _ = png.read(paths[0])
     pictures = (Image.open(paths[i]).convert("RGB") for i in range(len(jobs)))
     said = infotext.write(record) if record else ""
-    print(save_bytes(animated(pictures, [milliseconds] * len(jobs), kind, said), folder / f"travel.{kind}"))
+    data = animated(pictures, [milliseconds] * len(jobs), kind, said)
+    print(durable_new(folder / f"travel.{kind}", data))
 
 
 def film(
@@ -133,7 +135,7 @@ def film(
     print(save_picture(picture, out / f"{name}.png"))
     durations = [milliseconds] * len(frames) + [HOLD]
     data = animated([*frames, picture.image], durations, kind, infotext.write(picture.record))
-    print(save_bytes(data, out / f"film-{name}.{kind}"))
+    print(durable_new(out / f"film-{name}.{kind}", data))
 
 
 def _milliseconds(fps: float) -> int:

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 from PIL import Image
 
+from ..files.durable import durable_new
 from ..provenance import infotext, png
 from ..provenance.record import Record, UsedUpscaler, pixel_sha256
 from .exit import UNUSABLE, Failure
-from .files import save_bytes
 
 if TYPE_CHECKING:
     from ..generate.upscale import Upscaler
@@ -45,7 +45,7 @@ def upscale(
         raise Failure("name one picture or more", UNUSABLE)
     network = load_upscaler(upscaler, device)
     for path in pictures:
-        print(save_bytes(_enlarged(path, scale, network), out / f"{path.stem}-{scale:g}x.png"), flush=True)
+        print(durable_new(out / f"{path.stem}-{scale:g}x.png", _enlarged(path, scale, network)), flush=True)
 
 
 def _enlarged(path: Path, scale: float, upscaler: "Upscaler") -> bytes:

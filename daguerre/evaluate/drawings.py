@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from ..families.model import Model
-from ..files.durable import durable_write
+from ..files.durable import durable_bytes
 from ..generate.drawing import Picture
 from ..generate.text_to_image import text_to_image
 from ..provenance import png
@@ -69,16 +69,9 @@ class Drawings:
     def _drawn(self, path: Path, request: TextToImage) -> Image.Image:
         for event in text_to_image(self.model, request):
             if isinstance(event, Picture):
-                _save(path, png.encode(event.image, event.record))
+                durable_bytes(path, png.encode(event.image, event.record))
                 return event.image
         raise AssertionError("unreachable: a request for one picture gives one")
-
-
-def _save(path: Path, data: bytes) -> None:
-    def write(target: Path) -> None:
-        target.write_bytes(data)
-
-    durable_write(path, write)
 
 
 def to_tensor(image: Image.Image) -> Tensor:

@@ -11,6 +11,7 @@ from torch import nn
 from ..checkpoints.identify import Identity, deferred_component, identify
 from ..checkpoints.tables import blank
 from ..diffusion.schedule import scaled_linear
+from ..files.built_in import built_in
 from ..files.checkpoint import Checkpoint, CheckpointError
 from ..files.reader import open_checkpoint
 from ..models.vae import SDXL
@@ -24,7 +25,7 @@ Weights = Literal["auto", "ema"]
 
 
 def load_model(
-    path: Path | str,
+    path: Path | str | None = None,
     *,
     name: str | None = None,
     vae: Path | str | None = None,
@@ -36,7 +37,7 @@ def load_model(
     low_memory: bool = False,
     weights: Weights = "auto",
 ) -> Model:
-    """A model from a single file or a diffusers folder, ready to draw.
+    """A model from a single file or a diffusers folder, by default the built-in one, ready to draw.
 
     `name` is what records call it; the file's own name by default. `family` and `prediction` override what the
     checkpoint shows: SDXL Turbo, for one, looks like SDXL. `vae` names a file or folder whose VAE is used instead, and
@@ -44,7 +45,7 @@ def load_model(
     are read when a network is used and dropped afterwards. Raises CheckpointError for a file that cannot be used,
     RequestError for a wrong choice.
     """
-    own = _open(path, weights)
+    own = _open(path or built_in(), weights)
     lent = _open(base) if base else own
     source = own._replace(identity=_completed(own, lent))
     held = {part.name for part in own.identity.parts}

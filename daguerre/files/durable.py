@@ -6,7 +6,8 @@ import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from itertools import count
 from pathlib import Path
 
 from safetensors import SafetensorError
@@ -28,7 +29,7 @@ def durable_write(path: Path, write: Callable[[Path], None], *, overwrite: bool 
     for a folder always, because no single step replaces one. Whatever goes wrong, `path` keeps its old
     content and no temporary file stays.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    _make_folder(path.parent)
     scratch = Path(tempfile.mkdtemp(prefix=".partial-", dir=path.parent))
     try:
         target = scratch / path.name
@@ -50,13 +51,37 @@ def durable_write(path: Path, write: Callable[[Path], None], *, overwrite: bool 
         shutil.rmtree(scratch, ignore_errors=True)
 
 
-def durable_text(path: Path, text: str) -> None:
-    """Writes UTF-8 text as `durable_write` does; what UTF-8 cannot say becomes "?"."""
+def durable_bytes(path: Path, data: bytes, *, overwrite: bool = True) -> None:
+    """Writes bytes as `durable_write` does."""
 
     def write(target: Path) -> None:
-        target.write_text(text, encoding="utf-8", errors="replace")
+        target.write_bytes(data)
 
-    durable_write(path, write)
+    durable_write(path, write, overwrite=overwrite)
+
+
+def durable_new(wanted: Path, data: bytes) -> Path:
+    """Writes bytes under the first free of such names as a.png, a-2.png, a-3.png; other processes may do so, too."""
+    for n in count(1):
+        path = wanted if n == 1 else wanted.with_stem(f"{wanted.stem}-{n}")
+        if not path.exists():
+            with suppress(FileExistsError):  # another process was faster
+                durable_bytes(path, data, overwrite=False)
+                return path
+    raise AssertionError("unreachable: there is always another name")
+
+
+def durable_text(path: Path, text: str) -> None:
+    """Writes UTF-8 text as `durable_write` does; what UTF-8 cannot say becomes "?"."""
+    durable_bytes(path, text.encode("utf-8", errors="replace"))
+
+
+def _make_folder(path: Path) -> None:
+    """That there is a file in its place is no FileExistsError, for which callers would try another name."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except FileExistsError as error:
+        raise NotADirectoryError(errno.ENOTDIR, "a file is where a folder has to be", str(path)) from error
 
 
 @contextmanager

@@ -6,6 +6,7 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Protocol
 
 import torch
@@ -19,6 +20,8 @@ from ..diffusion.prediction import OnLadder
 from ..diffusion.samplers import Spec, find_sampler
 from ..diffusion.schedule import NoiseLevels, find_schedule
 from ..families.model import Model
+from ..files.durable import durable_bytes
+from ..provenance import png
 from ..provenance.record import Record, UsedControl, UsedPicture, pixel_sha256
 from ..request import MAX_SEED, RANDOM_SEED, ImageToImage, RequestError, TextToImage
 from ..runtime.device import exact, processor
@@ -26,7 +29,7 @@ from ..runtime.precision import require_finite
 from .canvas import empty_canvas
 from .guides import Guides
 from .tiling import tiled
-from .window import Window
+from .window import Given, Window
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,17 @@ class Picture:
     image: Image.Image  # RGB
     record: Record  # all that is needed to draw it again
     seconds: float  # from its first step to its pixels
+
+    def save(self, path: Path | str) -> Path:
+        """Writes a PNG with the record in it, whole or not at all, in place of what is there.
+
+        Raises ValueError for a name of another format, which would lose the record: that is `image.save`.
+        """
+        path = Path(path)
+        if path.suffix.lower() != ".png":
+            raise ValueError(f"{path}: the record of how it was made needs a PNG; for others, save picture.image")
+        durable_bytes(path, png.encode(self.image, self.record))
+        return path
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +64,7 @@ class Drawing:
     conditions: tuple[Conditions, ...]  # over the sampler's calls
     unguided: OnLadder  # the network as a Denoiser; what steers the network from beside it changes this
     part: Window | None = None  # what the network sees first, where it sees the picture part by part
-    given: Image.Image | None = None  # what is drawn over, of the request's size; transparent where it is masked
+    given: Given | None = None  # what is drawn over
     crop: Window | None = None  # what is drawn of a larger picture, where the request's size is that of this part
     around: Callable[[Denoiser], Denoiser] = lambda guided: guided  # what encloses guidance, such as a mask
     controls: tuple[UsedControl, ...] = ()  # that are attached
@@ -185,7 +199,7 @@ def prepared(
     *,
     after: int = 0,
     part: Window | None = None,
-    given: Image.Image | None = None,
+    given: Given | None = None,
     crop: Window | None = None,
 ) -> Iterator[Drawing]:
     """A request made ready to be drawn, in exact mode: a picture hangs on the model, the request and its seed alone,

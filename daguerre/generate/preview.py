@@ -7,9 +7,10 @@ from PIL import Image
 from torch import Tensor
 
 from ..families.model import Model
+from ..files.built_in import built_in
 from ..models.enlarger import Enlarger
 from .drawing import to_image
-from .upscale import built_in, load_enlarger
+from .upscale import load_enlarger
 
 # Red, green and blue in [-1, 1] as a linear map of scaled latents, by what tells a VAE: its channels and its scale.
 LINEAR = {

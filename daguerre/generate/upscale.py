@@ -1,7 +1,6 @@
 """Pictures enlarged by a small network, in tiles: any size, with transparency, in bounded memory."""
 
 from dataclasses import dataclass, fields, replace
-from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..checkpoints.upscalers import read_upscaler
+from ..files.built_in import built_in
 from ..files.checkpoint import CheckpointError
 from ..files.reader import SETTINGS, open_checkpoint
 from ..models.enlarger import Enlarger, EnlargerConfig
@@ -56,11 +56,6 @@ def load_upscaler(path: Path | None = None, device: str | None = None) -> Upscal
             raise CheckpointError(path, "it decodes latents and enlarges no pictures", remedy="Name an upscaler")
         return Upscaler(enlarger.to(pick_device(device or "cpu")), path.stem, checkpoint.sha256)
     return Upscaler(read_upscaler(checkpoint).to(pick_device(device)), path.stem, checkpoint.sha256)
-
-
-def built_in(name: str) -> Path:
-    """The file of a small network that comes with daguerre: upscaler or preview."""
-    return Path(str(files("daguerre") / "weights" / f"{name}.safetensors"))
 
 
 def load_enlarger(path: Path) -> Enlarger:

@@ -1,7 +1,6 @@
 """Where a run starts from: a model in float32, whole, with nothing that learns yet; and wider versions of it."""
 
 from dataclasses import replace
-from importlib.resources import files
 from pathlib import Path
 
 import torch
@@ -9,18 +8,16 @@ import torch
 from ..families.catalog import FAMILIES
 from ..families.loading import load_model
 from ..families.model import Model
+from ..files.built_in import BUILT_IN
 from ..models.unet import UNet
 from ..request import RequestError
 from .config import Run
 
-BUILT_IN = "tintype"
-
 
 def base_model(run: Run) -> Model:
     """The model that a run begins with, its weights in float32 and its noise ladder as the objective wants it."""
-    built_in = run.base == BUILT_IN and not Path(run.base).exists()
-    path = Path(str(files("daguerre") / "weights" / f"{BUILT_IN}.safetensors")) if built_in else Path(run.base)
-    model = load_model(path, device=run.device, dtype="float32", name=BUILT_IN if built_in else None)
+    path = None if run.base == BUILT_IN and not Path(run.base).exists() else Path(run.base)
+    model = load_model(path, device=run.device, dtype="float32")
     for part in model.parts.values():  # what a file holds is mapped, not owned
         part.load_state_dict({k: v.clone() for k, v in part.state_dict().items()}, assign=True)
         part.requires_grad_(False)

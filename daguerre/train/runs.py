@@ -18,12 +18,13 @@ from ..data.cache import Cache
 from ..data.config import Source
 from ..data.manifest import Manifest, gather
 from ..families.model import Model
+from ..files.built_in import BUILT_IN
 from ..files.durable import durable_text, durable_write
 from ..generate.drawing import Picture
 from ..generate.text_to_image import text_to_image
 from ..request import RequestError
 from . import checkpoint, finder, loop
-from .bases import BUILT_IN, base_model
+from .bases import base_model
 from .config import Run
 from .drawing import Drawing
 from .finder import Found

@@ -14,22 +14,30 @@ COMMANDS = re.findall(r'"(daguerre\.[\w.]+):(\w+)"', (PACKAGE / "cli" / "main.py
 
 def test_exports() -> None:
     assert sorted(daguerre.__all__) == [
+        "AdapterFile",
         "Edit",
+        "HeatMaps",
         "Hires",
         "ImageToImage",
         "Inpaint",
         "Model",
         "Outpaint",
         "Picture",
+        "Refiner",
         "RequestError",
         "Step",
         "TextToImage",
+        "TiledUpscale",
+        "adapted",
         "edit",
         "image_to_image",
         "inpaint",
         "load_model",
+        "load_upscaler",
         "outpaint",
         "text_to_image",
+        "tiled_upscale",
+        "upscaled",
     ]
 
 

@@ -11,6 +11,7 @@ import pytest
 from PIL import Image, ImageSequence
 
 from daguerre.families.catalog import FAMILIES
+from daguerre.provenance import png
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
@@ -45,6 +46,14 @@ def test_an_example(
     seen = [pixels for file in sorted(written) for pixels in frames(file)]
     assert all(pixels.std() > 5 for pixels in seen), "a picture is blank"
     assert len({pixels.tobytes() for pixels in seen}) == len(seen), "two pictures are the same"
+
+
+def test_the_program_of_the_readme(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(FAMILIES["tintype"].defaults, "steps", STEPS)  # type: ignore[arg-type]
+    monkeypatch.chdir(tmp_path)
+    (program,) = re.findall(r"^```python\n(.*?)^```", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL)
+    exec(program, {})
+    assert png.read(tmp_path / "lighthouse.png")[0] is not None
 
 
 def frames(file: Path) -> list[np.ndarray]:

@@ -6,7 +6,7 @@ import pytest
 from safetensors import SafetensorError
 
 from daguerre.files import durable
-from daguerre.files.durable import durable_text, durable_write
+from daguerre.files.durable import durable_new, durable_text, durable_write
 
 
 def text(content):
@@ -116,3 +116,15 @@ def test_text_is_written_whole_and_in_utf8(tmp_path):
     durable_text(tmp_path / "note.txt", "红苹果 \ud800\n")
     assert (tmp_path / "note.txt").read_bytes() == "红苹果 ?\n".encode()
     assert [path.name for path in tmp_path.iterdir()] == ["note.txt"]
+
+
+def test_a_new_file_takes_the_first_free_name(tmp_path: Path) -> None:
+    for n, name in enumerate(("a.png", "a-2.png", "a-3.png")):
+        assert durable_new(tmp_path / "a.png", bytes([n])) == tmp_path / name
+    assert [(tmp_path / name).read_bytes() for name in ("a.png", "a-2.png")] == [b"\0", b"\1"]
+
+
+def test_a_file_in_place_of_the_folder_is_told_and_no_other_name_tried(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_text("a picture")
+    with pytest.raises(NotADirectoryError, match=r"a file is where a folder has to be: '.*a\.png'"):
+        durable_new(tmp_path / "a.png" / "film.webp", b"")

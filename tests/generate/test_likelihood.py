@@ -9,9 +9,9 @@ from PIL import Image
 
 from daguerre import TextToImage, load_model, text_to_image
 from daguerre.diffusion.noise import initial
+from daguerre.files.built_in import built_in
 from daguerre.generate.drawing import Picture
 from daguerre.generate.likelihood import FIRST, LAST, judge
-from daguerre.generate.upscale import built_in
 from daguerre.request import RequestError
 from tests.toy import toy
 

@@ -12,6 +12,7 @@ from daguerre.diffusion.denoiser import Step
 from daguerre.diffusion.samplers import SAMPLERS
 from daguerre.families.loading import load_model
 from daguerre.generate.drawing import Picture, settled
+from daguerre.provenance import png
 from daguerre.request import RequestError
 from daguerre.runtime.precision import NumericError
 from tests.toy import UNETS, toy, write_toy
@@ -88,7 +89,7 @@ def test_every_family_draws_and_the_prompt_matters(family):
         {"cfg_scale": 2.0},
         {"steps": 4},
         {"guidance_rescale": 0.7},
-        {"guidance_interval": (0.0, 0.4)},
+        {"guidance_interval": (0.4, 1.0)},
         {"clip_skip": 2},
         {"schedule": "karras"},
         {"prompt": "a (red:1.3) apple"},
@@ -176,3 +177,14 @@ def test_the_file_hash_in_the_record_is_that_of_the_file(tmp_path):
     record = draw(load_model(path, device="cpu"))[0].record
     assert record.model_sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
     assert record.model == "toy"
+
+
+def test_a_picture_is_saved_with_its_record_in_place_of_what_is_there(tmp_path):
+    *_, picture = text_to_image(toy("sd1"), REQUEST)
+    path = tmp_path / "new" / "cat.png"
+    for _ in range(2):
+        assert picture.save(path) == path
+        assert png.read(path)[0] == picture.record
+    with pytest.raises(ValueError, match=r"cat\.jpg: the record of how it was made needs a PNG"):
+        picture.save(tmp_path / "cat.jpg")
+    assert sorted(file.name for file in tmp_path.rglob("*")) == ["cat.png", "new"]

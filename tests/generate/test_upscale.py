@@ -7,8 +7,9 @@ import torch
 from PIL import Image, ImageDraw
 from safetensors.torch import save_file
 
+from daguerre.files.built_in import built_in
 from daguerre.files.checkpoint import CheckpointError
-from daguerre.generate.upscale import Upscaler, built_in, load_enlarger, load_upscaler, upscale
+from daguerre.generate.upscale import Upscaler, load_enlarger, load_upscaler, upscale
 from daguerre.models.enlarger import Enlarger, EnlargerConfig
 from daguerre.models.esrgan import RRDBConfig, RRDBNet
 from daguerre.request import RequestError

@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from daguerre.data.decode import decode
+from daguerre.files.built_in import built_in
 from daguerre.files.reader import open_checkpoint
 from daguerre.generate.clip import load_towers, text_alone
 from daguerre.generate.interrogate import interrogate, ranker
-from daguerre.generate.upscale import built_in
 from daguerre.models.vision import ConvVisionConfig
 from daguerre.train import vision_tower
 from daguerre.train.config import Loop, Optimizer

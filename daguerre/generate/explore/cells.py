@@ -2,9 +2,8 @@
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
-from itertools import count, groupby
+from itertools import groupby
 from pathlib import Path
 
 from PIL import Image
@@ -12,7 +11,7 @@ from PIL import Image
 from ...adapters.adapted import adapted
 from ...diffusion.denoiser import Step
 from ...families.model import Model
-from ...files.durable import durable_write
+from ...files.durable import durable_new
 from ...provenance import png
 from ...provenance.record import Record, UsedAdapter, pixel_sha256
 from ...request import TextToImage
@@ -111,7 +110,7 @@ def _by_one_model(
                 for event in task(model, job.request):
                     if isinstance(event, Picture):
                         record = replace(event.record, adapters=(*used, *event.record.adapters))
-                        path = _saved(png.encode(event.image, record), paths[i])
+                        path = durable_new(paths[i], png.encode(event.image, record))
                         there[job] = path, record
                         yield Done(i, path, event.seconds)
                     else:
@@ -122,17 +121,3 @@ def _same(record: Record, model: Model, used: tuple[UsedAdapter, ...]) -> bool:
     """Whether this model with these adapters has drawn it."""
     made = record.model_sha256, record.vae_sha256, record.adapters[: len(used)]
     return made == (model.sha256, model.vae_sha256 or None, used)
-
-
-def _saved(data: bytes, wanted: Path) -> Path:
-    """Writes a file whole; another file of that name stays as it is."""
-
-    def write(target: Path) -> None:
-        target.write_bytes(data)
-
-    for n in count(1):
-        path = wanted if n == 1 else wanted.with_stem(f"{wanted.stem}-{n}")
-        with suppress(FileExistsError):
-            durable_write(path, write, overwrite=False)
-            return path
-    raise AssertionError("unreachable: there is always another name")
