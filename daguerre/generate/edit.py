@@ -15,6 +15,7 @@ from ..request import Edit, RequestError
 from .canvas import edited_canvas, is_editing
 from .drawing import Control, Picture, on_canvas, prepared, to_image
 from .given import encoded, fitted, opaque, to_pixels, used, with_size_of
+from .window import Given
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ def edit(model: Model, request: Edit, image: Image.Image, controls: Sequence[Con
     request = with_size_of(request, given.size)
     fitting = fitted(given, (request.width, request.height), request.resize)
     pixels = to_pixels(fitting)
-    with prepared(model, request, controls, given=fitting) as drawing:
+    with prepared(model, request, controls, given=Given.whole(fitting)) as drawing:
         drawing = on_canvas(drawing, edited_canvas(model, pixels))
         if request.image_cfg_scale != 1:
             network = TowardsPicture(drawing.unguided.network, drawing.conditions[0].negative, request.image_cfg_scale)

@@ -14,6 +14,7 @@ from ..families.model import Model
 from ..request import ImageToImage
 from .drawing import Control, Picture, prepared, to_image
 from .given import encoded, fitted, opaque, to_pixels, used, with_size_of
+from .window import Given
 
 
 @torch.no_grad()
@@ -27,7 +28,7 @@ def image_to_image(
     given = opaque(image)
     request = with_size_of(request, given.size)
     fitting = fitted(given, (request.width, request.height), request.resize)
-    with prepared(model, request, controls, given=fitting) as drawing:
+    with prepared(model, request, controls, given=Given.whole(fitting)) as drawing:
         drawing = replace(drawing, pictures=(used("image", given), *drawing.pictures))
         latents = encoded(model, to_pixels(fitting)) if request.resize != "latent" else _resized(model, request, given)
         for i in range(request.count):

@@ -7,7 +7,7 @@ from math import ceil
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -17,8 +17,8 @@ from ..request import Fill, Inpaint
 from .canvas import is_inpainting, masked_canvas
 from .drawing import Control, Drawing, Picture, on_canvas, prepared, to_image
 from .given import GRID, SMALLEST, encoded, fitted, to_pixels, used, with_size_of
-from .masks import continued, joined, picture_and_mask, rounded, softened, to_values
-from .window import Window
+from .masks import continued, joined, picture_and_mask, rounded, softened, to_values, without
+from .window import Given, Window
 
 
 @dataclass(frozen=True)
@@ -58,13 +58,6 @@ class Part:
     back: Callable[[Image.Image], Image.Image]  # a drawing at the size and place of `old`
     crop: Window | None = None  # where it lies in the picture, if it is not all of it
 
-    @property
-    def unmasked(self) -> Image.Image:
-        """The image, transparent where it is drawn over."""
-        image = self.image.copy()
-        image.putalpha(ImageOps.invert(self.mask))
-        return image
-
 
 @torch.no_grad()
 def inpaint(
@@ -83,7 +76,8 @@ def inpaint(
     picture, values = picture_and_mask(image, mask, request)
     request, part = framed(model, request, picture, values)
     share = softened(to_values(part.old_mask), request.mask_blur)
-    with prepared(model, request, controls, given=part.unmasked, crop=part.crop) as drawing:
+    erased = Given.whole(without(part.image, part.mask))
+    with prepared(model, request, controls, given=erased, crop=part.crop) as drawing:
         given = used("image", picture), used("mask", values)
         drawing = replace(drawing, pictures=(*given, *drawing.pictures))
         for i in range(request.count):

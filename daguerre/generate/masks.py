@@ -38,6 +38,13 @@ def picture_and_mask(image: Image.Image, mask: Image.Image | None, request: Inpa
     return colors, values
 
 
+def without(image: Image.Image, mask: Image.Image) -> Image.Image:
+    """The picture in mode RGBA, transparent where the mask is white."""
+    erased = image.copy()
+    erased.putalpha(ImageOps.invert(mask))
+    return erased
+
+
 def rounded(mask: Image.Image) -> Image.Image:
     """A mask of black and white alone."""
     return mask.point(lambda value: 255 if value >= 128 else 0)

@@ -17,8 +17,8 @@ from .controls.steering import seen_through
 from .drawing import Control, Drawing, Picture, prepared, to_image
 from .given import GRID, opaque, to_pixels, used
 from .inpaint import drawn_over
-from .masks import joined, mirrored, softened, to_values
-from .window import Window
+from .masks import joined, mirrored, softened, to_values, without
+from .window import Given, Window
 
 MAX_PIXELS = 64_000_000  # of the result
 
@@ -34,9 +34,13 @@ class Plan(NamedTuple):
 
     def seen(self, k: int) -> Window:
         """What window k shows of the result."""
-        left, upper, right, lower = self.result
-        x, y = self.corners[k][0] - left, self.corners[k][1] - upper
-        return Window((right - left, lower - upper), (x, y, x + self.window[0], y + self.window[1]))
+        x, y = self.corners[k]
+        return self.of_result((x, y, x + self.window[0], y + self.window[1]))
+
+    def of_result(self, box: tuple[int, int, int, int]) -> Window:
+        """A box of the canvas as one of the result."""
+        whole = Window(self.canvas, self.result)
+        return Window(self.canvas, box).within(whole)
 
 
 @torch.no_grad()
@@ -52,7 +56,8 @@ def outpaint(
     given = opaque(image)
     plan = planned(request, given.size, (model.defaults.width, model.defaults.height))
     request = replace(request, width=plan.window[0], height=plan.window[1])
-    with prepared(model, request, controls, part=plan.seen(0)) as drawing:
+    known = Given(given.convert("RGBA"), plan.of_result(plan.given))
+    with prepared(model, request, controls, part=plan.seen(0), given=known) as drawing:
         drawing = replace(drawing, pictures=(used("image", given), *drawing.pictures))
         for i in range(request.count):
             begun = time.perf_counter()
@@ -69,7 +74,8 @@ def outpaint(
                 begin, fill = part, request.fill
                 if fill == "fill":
                     begin, fill = to_image(mirrored(to_pixels(part), to_values(mask) == 0)), "original"
-                made = yield from drawn_over(_window(drawing, k, plan), i, begin, mask, fill)
+                over = seen_through(drawing, Given(without(begin, mask), plan.seen(k)))
+                made = yield from drawn_over(_window(over, k), i, begin, mask, fill)
                 asked = softened(to_values(ImageChops.darker(mask, lasting.crop(box))), request.mask_blur)
                 canvas.paste(joined(part, made, asked.maximum(softened(to_values(mask), 0))), box)
                 unknown.paste(0, box)
@@ -129,9 +135,8 @@ def _lines(low: int, high: int, length: int, limit: int) -> list[int]:
     return [*range(low, high - length, stride), high - length]
 
 
-def _window(drawing: Drawing, k: int, plan: Plan) -> Drawing:
-    """The drawing of window k with noise of its own, the request's for the first."""
-    drawing = seen_through(drawing, plan.seen(k))
+def _window(drawing: Drawing, k: int) -> Drawing:
+    """The drawing with noise of its own for window k, the request's for the first."""
     if k == 0:
         return drawing
     request = drawing.request

@@ -1,9 +1,11 @@
 """What a network sees of the picture that is made: all of it, or a part where it is drawn in tiles or windows."""
 
+from dataclasses import dataclass
 from math import ceil
 from typing import NamedTuple, Self
 
 import torch
+from PIL import Image
 from torch import Tensor
 
 
@@ -32,6 +34,11 @@ class Window(NamedTuple):
         wide, high = (ceil(side / multiple) * multiple for side in (right - left, lower - upper))
         return type(self)((width, height), (left, upper, left + wide, upper + high), self.meet)
 
+    def within(self, other: Self) -> Self:
+        """The same window of what another one shows."""
+        (left, upper, right, lower), (x, y, _, _) = self.box, other.box
+        return type(self)(other.size, (left - x, upper - y, right - x, lower - y), self.meet)
+
     @property
     def places(self) -> tuple[Tensor, Tensor]:
         """The rows (h, 1) and columns (w,) of the picture that are seen. Beyond the picture its edges go on, or what
@@ -44,3 +51,16 @@ class Window(NamedTuple):
     def cut(self, values: Tensor) -> Tensor:
         """What is seen of values (..., H, W) at the picture's size."""
         return values[(..., *self.places)]
+
+
+@dataclass(frozen=True, eq=False)
+class Given:
+    """A picture that is drawn over, or a part of it; the same one only if it is the same object."""
+
+    image: Image.Image  # RGB, or RGBA, transparent where it is masked
+    window: Window  # what of the whole it shows, at any resolution
+
+    @classmethod
+    def whole(cls, image: Image.Image) -> Self:
+        """All of the picture."""
+        return cls(image, Window.whole(*image.size))

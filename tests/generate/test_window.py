@@ -76,6 +76,7 @@ def test_a_window_cuts_what_lies_in_it_and_draws_edges_on():
     assert Window((4, 3), (1, 1, 3, 3)).scaled(2)[:2] == ((8, 6), (2, 2, 6, 6))
     assert Window((40, 24), (16, 0, 40, 24)).scaled(1, 16)[:2] == ((40, 24), (16, 0, 48, 32))
     assert Window((40, 24), (16, 0, 40, 24)).size == (24, 24)
+    assert Window((40, 24), (16, 8, 40, 24)).within(Window((40, 24), (8, 16, 40, 32)))[:2] == ((32, 16), (8, -8, 32, 8))
 
 
 def cut(loaded, image):
@@ -170,8 +171,24 @@ def test_the_picture_that_is_drawn_over_is_a_control_s_by_default(model, net):
     assert pair[0].record.pixel_sha256 == pair[1].record.pixel_sha256
     with pytest.raises(RequestError, match=r"ControlNet canny has no picture to see.*KIND:MODEL:PICTURE"):
         next(text_to_image(model, REQUEST, [tile]))
-    with pytest.raises(RequestError, match="has no picture to see"):
-        next(outpaint(model, ON, given, [tile]))
+
+
+@pytest.mark.parametrize("module", ["inpaint", "tile"])
+def test_a_window_s_own_picture_is_what_is_known_by_then(module, model, net):
+    """As an outpainter sees it: the given picture in the first window, and what was drawn there in the second."""
+    given, request = drawn_by_hand(64), replace(ON, right=64, fill="original")
+    padded = Image.new("RGBA", (128, 64))
+    padded.paste(given, (0, 0))
+    hint = padded if module == "inpaint" else padded.convert("RGB")
+    control = NetworkControl(loaded=net, module=module)
+    own, fixed, plain = (
+        np.asarray(last(outpaint(model, request, given, controls)).image)
+        for controls in ([control], [replace(control, image=hint)], [])
+    )
+    assert planned(request, (64, 64), (64, 64)).corners == [(32, 0), (64, 0)]
+    assert np.array_equal(own[:, :90], fixed[:, :90])
+    assert not np.array_equal(own[:, 96:], fixed[:, 96:])
+    assert not np.array_equal(own[:, 64:90], plain[:, 64:90])
 
 
 def masked(box, size=(128, 128)):

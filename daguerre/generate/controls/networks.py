@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import lru_cache
 from pathlib import Path
 from typing import Literal, TypeVar, get_args
 
@@ -21,7 +21,7 @@ from ...provenance.record import UsedControl
 from ...request import RequestError, Resize
 from ..drawing import Drawing
 from ..given import GRID, fitted
-from ..window import Window
+from ..window import Given, Window
 from .hints import MODULES, opened
 from .steering import EVERY_STEP, Call, Inner, Span, Steer, skipping, steered, within
 
@@ -66,7 +66,8 @@ def _filled(file: ControlFile, model: Model) -> nn.Module:
 class NetworkControl:
     """A control's network with the picture that it shall see, by default the one that is drawn over.
 
-    Its hint is made of all of the picture; where a part is drawn, the same part of the hint is seen.
+    Its hint is made of all of the picture; where a part is drawn, the same part of the hint is seen. Where a picture
+    is drawn on, what it is drawn over is what is known by then.
     """
 
     loaded: Loaded
@@ -109,38 +110,40 @@ class NetworkControl:
         The hint's sides are those of the latents times `REDUCTION`, rounded up to a multiple.
         """
         unet, scale = drawing.model.unet, REDUCTION / drawing.model.vae.config.factor
-        image = self._picture(drawing)
+        own = self._own(self.image, drawing) if self.image else None
 
-        @cache
-        def whole(picture: tuple[int, int]) -> Tensor:
-            hint = MODULES[self.module](fitted(image, picture, self.resize))
+        @lru_cache(1)
+        def whole(given: Given, size: tuple[int, int]) -> Tensor:
+            image = given.image
+            if given is not own and self.module != "inpaint":
+                image = image.convert("RGB")  # what is masked has its colors, too
+            hint = MODULES[self.module](fitted(image, size, self.resize))
             return hint.mean(0, keepdim=True) if colors == 1 else hint
 
         @lru_cache(KEPT)
-        def at(window: Window) -> T:
-            hint = window.cut(whole(window.picture))
+        def at(given: Given, window: Window) -> T:
+            hint = window.cut(whole(given, window.picture))
             return seen(hint[None].to(drawing.model.device, unet.conv_out.weight.dtype))
 
-        def of(window: Window) -> T:
-            return at(window.scaled(scale, multiple))
-
-        of(drawing.window)  # so that a picture that cannot be used is refused before the first step
-        return lambda call: of(call.window)
-
-    def _picture(self, drawing: Drawing) -> Image.Image:
-        """What the hint is made of."""
-        if self.image is None:
-            if drawing.given is None:
+        def of(window: Window, given: Given | None) -> T:
+            if (given := own or given) is None:
                 told = f"the {self.loaded.kind} {self.loaded.name} has no picture to see"
-                raise RequestError(f"{told}; give it one of all that is drawn, as KIND:MODEL:PICTURE")
-            return drawing.given if self.module == "inpaint" else drawing.given.convert("RGB")
-        image, crop = opened(self.image, self.module), drawing.crop
+                raise RequestError(f"{told}; give it one, as KIND:MODEL:PICTURE")
+            return at(given, window.within(given.window).scaled(scale, multiple))
+
+        of(drawing.window, drawing.given)  # so that what cannot be used is refused before the first step
+        return lambda call: of(call.window, call.given)
+
+    def _own(self, image: Image.Image, drawing: Drawing) -> Given:
+        """The control's own picture, as far as it lies over what is drawn."""
+        image, crop = opened(image, self.module), drawing.crop
         width, height = picture = (crop or drawing.window).picture
         missing = abs(image.width * height / image.height - width), abs(image.height * width / image.width - height)
         if (drawing.part or crop) and self.resize == "crop" and min(missing) >= GRID:
             told = f"has {image.width} x {image.height} pixels and the whole picture {width} x {height}"
             raise RequestError(f"the control picture of {self.loaded.name} {told}; they must have the same shape")
-        return fitted(image, picture, self.resize).crop(crop.box) if crop else image
+        image = fitted(image, picture, self.resize).crop(crop.box) if crop else image
+        return Given(image, Window.whole(*drawing.window.picture))
 
     def _weight(self, call: Call) -> Tensor:
         """(B, 1, 1, 1): in all for each of the batch."""

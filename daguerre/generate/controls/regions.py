@@ -104,7 +104,9 @@ def _blending(conds: list[Cond], masks: Tensor, base: float) -> Steer:
             count = int(positive.sum())
             tokens = cond.tokens.expand(count, -1, -1)
             vector = None if cond.vector is None else cond.vector.expand(count, -1)
-            there = Call(call.x[positive], call.t[positive], tokens, vector, call.side[positive], call.window)
+            there = call._replace(
+                x=call.x[positive], t=call.t[positive], tokens=tokens, vector=vector, side=call.side[positive]
+            )
             blended = blended + weight * inner(there)
         result = own.clone()
         result[positive] = blended

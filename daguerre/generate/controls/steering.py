@@ -18,7 +18,7 @@ from ...provenance.record import UsedControl
 from ...request import RequestError
 from ..drawing import Drawing
 from ..given import used
-from ..window import Window
+from ..window import Given, Window
 
 
 class Call(NamedTuple):
@@ -30,6 +30,7 @@ class Call(NamedTuple):
     vector: Tensor | None
     side: Tensor  # (B,) 1 = positive, 0 = negative
     window: Window  # what x shows of the picture
+    given: Given | None  # what is drawn over
     own: bool = True  # x is of the picture, not of another that it is drawn after
 
     def share(self, *, positive_only: bool) -> Tensor:
@@ -48,6 +49,7 @@ class Steered:
 
     network: Network
     window: Window
+    given: Given | None = None
     steers: tuple[Steer, ...] = ()
 
     def __call__(
@@ -58,7 +60,7 @@ class Steered:
         for steer in self.steers:
             inner = partial(steer, inner)
         side = torch.zeros(len(x), device=x.device) if side is None else side
-        return inner(Call(x, t, tokens, vector, side, self.window))
+        return inner(Call(x, t, tokens, vector, side, self.window, self.given))
 
     def _bare(self, call: Call) -> Tensor:
         return self.network(call.x, call.t, call.tokens, call.vector)
@@ -69,7 +71,7 @@ def steered(
 ) -> Drawing:
     """The drawing with one more that steers its network, what a record tells of it, and the picture given for it."""
     network = drawing.unguided.network
-    network = network if isinstance(network, Steered) else Steered(network, drawing.window)
+    network = network if isinstance(network, Steered) else Steered(network, drawing.window, drawing.given)
     network = replace(network, steers=(*network.steers, steer))
     return replace(
         drawing,
@@ -85,12 +87,12 @@ def steered(
     )
 
 
-def seen_through(drawing: Drawing, window: Window) -> Drawing:
+def seen_through(drawing: Drawing, given: Given) -> Drawing:
     """The drawing with another part of its picture before the network, for all that steers it."""
     network = drawing.unguided.network
     if isinstance(network, Steered):
-        network = replace(network, window=window)
-    return replace(drawing, part=window, unguided=replace(drawing.unguided, network=network))
+        network = replace(network, window=given.window, given=given)
+    return replace(drawing, part=given.window, given=given, unguided=replace(drawing.unguided, network=network))
 
 
 def _sided(cond: Cond, side: float) -> Cond:
