@@ -69,7 +69,7 @@ TASKS = {
     "tiled upscale": (upscaled, "128x128.png", {"region": ("left:a red apple",)}),
     "tiled upscale, the picture itself": (upscaled, "", {"region": ("right:a car",)}),
     "outpaint": (drawn_on, "96x64.png", {"region": ("right:a car",), **STYLE}),
-    "outpaint, what is known": (drawn_on, "", {"region": ("left:a car",)}),
+    "outpaint, what is known": (drawn_on, "", {"region": ("right:a car",)}),
     "edit": (edited, "64x64.png", {"region": ("left:make it rain",), **STYLE}),
 }
 
