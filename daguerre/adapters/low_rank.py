@@ -5,7 +5,7 @@ from torch import Tensor
 
 EXTRA = 8  # vectors beyond those that are wanted, which let the last of these be found as soon as the first
 BLOCKS = 8  # powers of the matrix that are searched at once
-ROUNDS, EXACT = 4, 1e-5  # as often at most, and until what is found is singular up to this share
+ROUNDS, EXACT = 4, 3e-5  # as often at most, and until what is found is singular up to this share
 
 
 def leading(matrix: Tensor, rank: int) -> tuple[Tensor, Tensor, Tensor]:
