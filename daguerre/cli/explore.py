@@ -11,7 +11,6 @@ from .drawing import Means
 from .exit import Failure
 from .files import slug
 from .flags import ModelFlags
-from .language import LanguageFlags
 from .models import find
 from .progress import Progress
 
@@ -71,12 +70,30 @@ def said_of(jobs: "Collection[Job]") -> str:
     return f"{len(jobs):,} pictures, {models} {'model' if models == 1 else 'models'}, {steps:,} steps"
 
 
-def spoken(jobs: "Iterable[Job]", language: LanguageFlags) -> "tuple[Job, ...]":
-    """The jobs with their styles and choices made; raises an error for what their prompts name and is not there."""
-    made = tuple(replace(job, request=language.requests(job.request)[0]) for job in jobs)
-    for request in {(job.request.prompt, job.request.hires): job.request for job in made}.values():
-        language.networks(request)
+def spoken(jobs: "Iterable[Job]", means: Means) -> "tuple[Job, ...]":
+    """The jobs with their styles and choices made.
+
+    Raises an error for prompts that cannot be read or name what is not there, and for a clip skip that a model has no
+    layers for: all that would stop a drawing halfway.
+    """
+    made = tuple(replace(job, request=means.language.requests(job.request)[0]) for job in jobs)
+    for request in {replace(job.request, seed=0, variation_seed=0): None for job in made}:
+        means.language.read(request)
+    for job in {(job.setup.model, job.request.clip_skip): job for job in made}.values():
+        _check_clip_skip(job, means.with_model)
     return made
+
+
+def _check_clip_skip(job: "Job", flags: ModelFlags) -> None:
+    from ..families.loading import most_clip_skip
+
+    if (asked := job.request.clip_skip) == 1:
+        return
+    wanted = flags_of(job.setup, flags)
+    base = find(wanted.base).path if wanted.base else None
+    most = most_clip_skip(find(wanted.model).path, base=base, family=wanted.family)
+    if most is not None and asked > most:
+        raise RequestError(f"clip_skip is {asked}; the text encoder of {wanted.model} allows at most {most}")
 
 
 def draw_all(

@@ -78,7 +78,7 @@ def grid(
     first = plan_grid(_job(TextToImage(**fields), files), x, y, z, check=check).jobs[0].setup
     request = replace(defaults_of(flags_of(first, means.with_model)), **fields)  # those of an axis's first model
     plan = plan_grid(_job(request, files), x, y, z)
-    plan = replace(plan, jobs=spoken(plan.jobs, means.language))
+    plan = replace(plan, jobs=spoken(plan.jobs, means))
     _drawn(plan, partial(draw_all, means=means), folder, look, json_lines, sheets)
 
 
@@ -126,7 +126,7 @@ def matrix(
     TextToImage(**fields)  # says what is wrong before a file is opened for it
     job = _job(replace(defaults_of(means.with_model), **fields), tuple(means.adapters.files()))
     plan = plan_matrix(job, at_start=at_start, different_seeds=different_seeds)
-    plan = replace(plan, jobs=spoken(plan.jobs, means.language))
+    plan = replace(plan, jobs=spoken(plan.jobs, means))
     _drawn(plan, partial(draw_all, means=means), folder, look, json_lines)
 
 

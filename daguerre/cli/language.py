@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from cyclopts import Parameter
 
 from ..request import TextToImage
+from ..text.segments import check_prompts
 from ..text.styles import read_styles
 from ..text.template import resolved
 from ..text.wildcards import Wildcards
@@ -74,10 +75,22 @@ class LanguageFlags:
         loras = _place(self.lora_dir, "loras", "--lora-dir")
         return networks_of(request, loras, _place(self.hypernetwork_dir, "hypernetworks", "--hypernetwork-dir"))
 
+    def read(self, request: TextToImage) -> None:
+        """Raises an error for prompts that cannot be read, in either pass, and for what they name and is not there."""
+        from ..diffusion.samplers import find_sampler
+        from ..generate.hires import second_pass
+
+        self.networks(request)
+        calls = find_sampler(request.sampler)[0].calls * request.steps
+        check_prompts(request, calls)
+        if request.hires:
+            over = second_pass(request, request.hires)
+            check_prompts(over, find_sampler(over.sampler)[0].calls * over.steps, after=calls)
+
     def check(self, request: TextToImage) -> None:
         """Raises an error for what is not found or cannot be read, before there is a model."""
         for one in self.requests(request):
-            self.networks(one)
+            self.read(one)
         _place(self.embedding_dir, "embeddings", "--embedding-dir")
 
     def drawn(

@@ -53,7 +53,7 @@ def prompts(
     fields = seeded(means.fields(prompt=""), folder)
     base = Job(replace(defaults_of(means.with_model), **fields), Setup(adapters=tuple(means.adapters.files())))
     try:
-        jobs = spoken(read_prompts(text, base, next_seeds=next_seeds), means.language)
+        jobs = spoken(read_prompts(text, base, next_seeds=next_seeds), means)
         for setup in {job.setup: None for job in jobs}:
             checker(means.with_model)(setup)
     except RequestError as error:

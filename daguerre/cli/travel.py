@@ -72,7 +72,7 @@ def travel(
     fields = seeded(means.fields(prompt=prompt), folder)
     base = Job(replace(defaults_of(means.with_model), **fields), Setup(adapters=tuple(means.adapters.files())))
     stops = [int(number) for number in numbers(seeds, whole=True)] if seeds else []
-    jobs = spoken(plan_travel(base, seeds=stops, prompts=to, frames=frames, loop=loop), means.language)
+    jobs = spoken(plan_travel(base, seeds=stops, prompts=to, frames=frames, loop=loop), means)
     titles = [f"frame {i + 1}" for i in range(len(jobs))]
     paths: dict[int, Path] = {}
     for done in draw_all(jobs, means, folder / "cells", titles):

@@ -78,6 +78,17 @@ def load_model(
     return model
 
 
+def most_clip_skip(path: Path | str, *, base: Path | str | None = None, family: str | None = None) -> int | None:
+    """The largest clip skip that a checkpoint's text encoders have layers for; None where they take no heed of it.
+
+    Raises as `load_model`.
+    """
+    own = _open(path)
+    source = own._replace(identity=_completed(own, _open(base) if base else own))
+    read = zip(_family(source, family).encodings, source.identity.text, strict=True)
+    return min((text.layers - encoding.skip + 1 for encoding, text in read if not encoding.fixed), default=None)
+
+
 class _Source(NamedTuple):
     checkpoint: Checkpoint
     identity: Identity

@@ -21,8 +21,7 @@ from ..runtime.bands import decode_in_bands
 from ..runtime.offload import resident
 from ..runtime.precision import decode_checked
 from ..text.embed import Embedded, embed
-from ..text.extra_networks import split_networks
-from ..text.segments import segments, without_comments
+from ..text.segments import plan_of, texts_of
 from ..text.tokenizer import Tokenizer
 from .catalog import Family
 
@@ -90,18 +89,13 @@ class Model:
         `after` is the number of calls in the pass before this one. Each text is encoded once. Raises RequestError for
         a prompt that cannot be read, or that asks for a LoRA or a hypernetwork that is not attached.
         """
-        prompt, unwanted = request.prompt, request.negative_prompt
-        if request.comments:
-            prompt, unwanted = without_comments(prompt), without_comments(unwanted)
-        prompt, networks = split_networks(prompt)
+        plan, networks = plan_of(request, calls, after=after)
         if missing := [n.name for n in networks if n.name.casefold() not in map(str.casefold, self.attached)]:
             raise RequestError(
                 f"the prompt asks for {missing[0]!r}, which is not attached to the model; attach its file "
                 "(adapters.named.networks_of finds it) or take the tag out of the prompt"
             )
-        plan = segments(prompt, unwanted, calls, after=after)
-        texts = {text for s in plan for text in (s.negative, *(part.text for part in s.positive))}
-        embedded = self._embed(sorted(texts), request)
+        embedded = self._embed(sorted(texts_of(plan)), request)
         blank = self.family.zero_empty_negative and not any(segment.negative for segment in plan)
 
         @cache

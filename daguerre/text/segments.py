@@ -12,7 +12,9 @@ import re
 from bisect import bisect_left
 from typing import NamedTuple
 
-from ..request import RequestError
+from ..request import RequestError, TextToImage
+from .extra_networks import ExtraNetwork, split_networks
+from .prompt import parse
 from .schedule import schedule
 
 AND = re.compile(r"\bAND\b")
@@ -66,3 +68,27 @@ def segments(prompt: str, negative_prompt: str, steps: int, *, after: int = 0) -
         *positive, negative = (plan[bisect_left(plan, (end,))].text for plan in plans)
         found.append(Segment(end, tuple(map(Part, positive, weights)), negative))
     return found
+
+
+def plan_of(request: TextToImage, calls: int, *, after: int = 0) -> tuple[list[Segment], tuple[ExtraNetwork, ...]]:
+    """What a request's prompts say over a sampler's calls, and the networks that they ask for; `after` as above.
+
+    Raises RequestError for what cannot be read, but for the weights in each text.
+    """
+    prompt, unwanted = request.prompt, request.negative_prompt
+    if request.comments:
+        prompt, unwanted = without_comments(prompt), without_comments(unwanted)
+    prompt, networks = split_networks(prompt)
+    return segments(prompt, unwanted, calls, after=after), networks
+
+
+def texts_of(plan: list[Segment]) -> set[str]:
+    """All that is said in some step."""
+    return {text for segment in plan for text in (segment.negative, *(part.text for part in segment.positive))}
+
+
+def check_prompts(request: TextToImage, calls: int, *, after: int = 0) -> None:
+    """Raises RequestError for prompts that cannot be read in some step."""
+    texts = texts_of(plan_of(request, calls, after=after)[0])
+    for text in texts if request.emphasis != "none" else ():
+        parse(text)

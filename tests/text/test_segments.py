@@ -5,10 +5,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from daguerre.request import RequestError
+from daguerre.request import RequestError, TextToImage
 from daguerre.text.extra_networks import split_networks
 from daguerre.text.prompt import parse
-from daguerre.text.segments import Part, parts, segments, without_comments
+from daguerre.text.segments import Part, check_prompts, parts, segments, without_comments
 
 
 @pytest.mark.parametrize(
@@ -170,3 +170,25 @@ def test_hostile_prompts_take_no_time(prompt):
     begun = time.process_time()
     refused([prompt])
     assert time.process_time() - begun < 2
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"prompt": "a (b:1..2)"},
+        {"prompt": "a", "negative_prompt": "(b:1..2)"},
+        {"prompt": "a AND [b:(c:1..2):0.5]"},
+        {"prompt": "<lora:a:b>"},
+    ],
+)
+def test_prompts_are_read_without_a_model(said):
+    with pytest.raises(RequestError, match=r"1\.\.2|'b' is no weight"):
+        check_prompts(TextToImage(**said), 20)
+
+
+def test_what_no_step_says_is_not_read():
+    check_prompts(TextToImage(prompt="[a:(b:1..2):30]"), 20)
+    with pytest.raises(RequestError, match=r"1\.\.2"):
+        check_prompts(TextToImage(prompt="[a:(b:1..2):30]"), 20, after=20)
+    check_prompts(TextToImage(prompt="# (b:1..2)"), 20)
+    check_prompts(TextToImage(prompt="(b:1..2)", emphasis="none"), 20)
