@@ -63,6 +63,7 @@ class Drawing:
     sigmas: Tensor  # the noise levels to walk down
     conditions: tuple[Conditions, ...]  # over the sampler's calls
     unguided: OnLadder  # the network as a Denoiser; what steers the network from beside it changes this
+    after: int = 0  # calls of the sampler in the pass before this one, where there was one
     part: Window | None = None  # what the network sees first, where it sees the picture part by part
     given: Given | None = None  # what is drawn over
     crop: Window | None = None  # what is drawn of a larger picture, where the request's size is that of this part
@@ -221,6 +222,7 @@ def prepared(
             sigmas=walked(spec, model.levels, request),
             conditions=model.conditions(request, spec.calls * request.steps, after=after),
             unguided=model.denoiser(),
+            after=after,
             part=part,
             given=given,
             crop=crop,

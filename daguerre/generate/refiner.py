@@ -77,7 +77,7 @@ class Refiner:
         request = replace(drawing.request, count=1)
         said = without_comments(request.prompt) if request.comments else request.prompt
         request = replace(request, prompt=split_networks(said)[0])
-        with prepared(second, request) as other, second.on_device("unet"):
+        with prepared(second, request, after=drawing.after) as other, second.on_device("unet"):
             other = replace(other, spec=drawing.spec, sigmas=drawing.sigmas)
             yield replace(
                 drawing,

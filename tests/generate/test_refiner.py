@@ -4,7 +4,7 @@ from functools import cache
 import pytest
 import torch
 
-from daguerre import text_to_image
+from daguerre import Hires, text_to_image
 from daguerre.adapters.adapted import adapted
 from daguerre.adapters.formats import save_lora
 from daguerre.adapters.named import networks_of
@@ -40,6 +40,18 @@ def test_from_the_first_step_on_all_is_the_refiners():
     whole = hashes(toy("sd1", seed=1), STEPS)[0]
     both = draw(0.0, "sd1", "sd1", STEPS)
     assert both.record.pixel_sha256 == hashes(toy("sd1"), STEPS)[0] != whole  # the same model twice
+
+
+@pytest.mark.parametrize("count", ["4", "1.5"])
+def test_prompts_that_change_in_a_second_pass_change_alike_for_the_refiner(count):
+    def last(prompt, switch_at):
+        request = replace(STEPS, prompt=prompt, steps=3, hires=Hires(scale=1.5))
+        *_, step, _ = text_to_image(toy("sd1"), request, controls=[Refiner(toy("sd1"), switch_at)])
+        return step.x
+
+    changing = f"an apple, [ripe:green:{count}]"
+    assert torch.equal(last(changing, 0.0), last(changing, 1.0))  # the same model twice
+    assert not torch.equal(last(changing, 0.0), last("an apple, ripe", 0.0))
 
 
 def test_calls_are_handed_over_below_the_level_and_counted():
