@@ -3,7 +3,7 @@
 import logging
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from cyclopts import App
@@ -79,11 +79,14 @@ evaluate.command("daguerre.cli.evaluate:tintype", name="tintype", help="Judge th
 app.command(evaluate)
 
 
-def main() -> None:
-    """Exit codes: 0 done, 1 failed, 2 the request or a file is unusable, 130 interrupted, 141 nobody reads on."""
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs a command, by default that of this process.
+
+    Exit codes: 0 done, 1 failed, 2 the request or a file is unusable, 130 interrupted, 141 nobody reads on.
+    """
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
     try:
-        app()
+        app(sys.argv[1:] if arguments is None else list(arguments))
     except KeyboardInterrupt:
         sys.exit(130)
     except BrokenPipeError:  # `daguerre show picture.png | head`: the reader has seen enough

@@ -8,8 +8,6 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from daguerre.cli.exit import Failure, friendly
-from daguerre.cli.main import app
 from tests.adapters.test_hypernetwork import trained
 from tests.adapters.test_kinds import LINEAR, loha, written
 from tests.families.test_gguf import UNET, write
@@ -34,52 +32,32 @@ def home(tmp_path_factory):
     return folder
 
 
-@pytest.fixture
-def run(home, tmp_path, monkeypatch, capsys):
-    """The command in this process: what it prints, or what it says as it ends with `code`."""
-    monkeypatch.setenv("HOME", str(home))
-    monkeypatch.setenv("DAGUERRE_MODELS", str(home))
-    monkeypatch.setenv("HF_HOME", str(home / "hub"))
-    monkeypatch.chdir(tmp_path)
-
-    def run(*arguments, code=0):
-        ended, said = 0, ""
-        try:
-            app([str(argument) for argument in arguments], result_action="return_value")
-        except (ValueError, Failure) as error:
-            said, ended = f"{friendly(error)}\n", friendly(error).code
-        assert ended == code, said
-        return capsys.readouterr().out or said
-
-    return run
-
-
-def pixels(run, *flags) -> bytes:
-    with Image.open(json.loads(run("generate", "a dog", *SMALL, *flags))["path"]) as picture:
+def pixels(said, *flags) -> bytes:
+    with Image.open(json.loads(said("generate", "a dog", *SMALL, *flags))["path"]) as picture:
         return picture.tobytes()
 
 
-def test_merge_then_inspect_then_draw(run, home, tmp_path):
-    run("checkpoint", "merge", "ab.safetensors", "a", "b", "--ratio", 0.3, "--blocks", "M00=1", "--dtype", "float16")
+def test_merge_then_inspect_then_draw(said, home, tmp_path):
+    said("checkpoint", "merge", "ab.safetensors", "a", "b", "--ratio", 0.3, "--blocks", "M00=1", "--dtype", "float16")
     found, a, b = load_file("ab.safetensors"), *(load_file(home / f"{name}.safetensors") for name in "ab")
     key = f"{UNET}input_blocks.1.0.in_layers.2.weight"
     assert torch.equal(found[key], (0.7 * a[key] + 0.3 * b[key]).half())
     key = f"{UNET}middle_block.0.in_layers.2.weight"
     assert torch.equal(found[key], b[key].half())
-    facts = json.loads(run("checkpoint", "inspect", "ab.safetensors", "--json"))
+    facts = json.loads(said("checkpoint", "inspect", "ab.safetensors", "--json"))
     assert json.loads(facts["recipe"])["blocks"] == {"M00": 1.0}
-    assert "merged {" in run("checkpoint", "inspect", "ab.safetensors")
-    run("checkpoint", "merge", "baked.safetensors", "a", "a", "--vae", "b")
+    assert "merged {" in said("checkpoint", "inspect", "ab.safetensors")
+    said("checkpoint", "merge", "baked.safetensors", "a", "a", "--vae", "b")
     baked = load_file("baked.safetensors")
     assert all(torch.equal(baked[k], (b if k.startswith("first_stage") else a)[k]) for k in baked)
-    drawn = {pixels(run, "--model", model) for model in ("a", "b", tmp_path / "ab.safetensors")}
+    drawn = {pixels(said, "--model", model) for model in ("a", "b", tmp_path / "ab.safetensors")}
     assert len(drawn) == 3
 
 
-def test_prune_drops_what_no_drawing_needs(run, home):
+def test_prune_drops_what_no_drawing_needs(said, home):
     full, a = load_file(home / "full.safetensors"), load_file(home / "a.safetensors")
-    run("checkpoint", "prune", home / "full.safetensors", "plain.safetensors")
-    run("checkpoint", "prune", home / "full.safetensors", "ema.safetensors", "--weights", "ema", "--dtype", "bfloat16")
+    said("checkpoint", "prune", home / "full.safetensors", "plain.safetensors")
+    said("checkpoint", "prune", home / "full.safetensors", "ema.safetensors", "--weights", "ema", "--dtype", "bfloat16")
     plain, average = load_file("plain.safetensors"), load_file("ema.safetensors")
     assert plain.keys() == average.keys() == a.keys() < full.keys()
     for key, value in a.items():
@@ -87,26 +65,26 @@ def test_prune_drops_what_no_drawing_needs(run, home):
         assert torch.equal(average[key], (value + 1 if key.startswith(UNET) else value).bfloat16()), key
 
 
-def test_a_gguf_draws_with_a_base_and_becomes_a_whole_file(run, home):
-    lone = pixels(run, "--model", home / "lone.gguf", "--base", "a")
-    assert lone != pixels(run, "--model", home / "lone.gguf", "--base", "b")
-    near = max(abs(x - y) for x, y in zip(lone, pixels(run, "--model", "a"), strict=True))
+def test_a_gguf_draws_with_a_base_and_becomes_a_whole_file(said, home):
+    lone = pixels(said, "--model", home / "lone.gguf", "--base", "a")
+    assert lone != pixels(said, "--model", home / "lone.gguf", "--base", "b")
+    near = max(abs(x - y) for x, y in zip(lone, pixels(said, "--model", "a"), strict=True))
     assert near <= 12, "eight bits are nearly exact"
-    assert "GGUF: " in run("checkpoint", "inspect", home / "lone.gguf")
-    run("checkpoint", "convert", home / "lone.gguf", "lone.safetensors", "--layout", "ldm", "--dtype", "float16")
+    assert "GGUF: " in said("checkpoint", "inspect", home / "lone.gguf")
+    said("checkpoint", "convert", home / "lone.gguf", "lone.safetensors", "--layout", "ldm", "--dtype", "float16")
     assert {value.dtype for value in load_file("lone.safetensors").values()} == {torch.float16}
 
 
-def test_hypernetworks_and_other_kinds_of_adapters(run, home):
-    plain = pixels(run, "--model", "a")
-    weak = pixels(run, "--model", "a", "--hypernetwork", f"{home / 'hyper.pt'}:0.1")
-    strong = pixels(run, "--model", "a", "--hypernetwork", home / "hyper.pt")
-    other = pixels(run, "--model", "a", "--lora", home / "loha.safetensors")
+def test_hypernetworks_and_other_kinds_of_adapters(said, home):
+    plain = pixels(said, "--model", "a")
+    weak = pixels(said, "--model", "a", "--hypernetwork", f"{home / 'hyper.pt'}:0.1")
+    strong = pixels(said, "--model", "a", "--hypernetwork", home / "hyper.pt")
+    other = pixels(said, "--model", "a", "--lora", home / "loha.safetensors")
     assert len({plain, weak, strong, other}) == 4
-    told = run("lora", "inspect", home / "loha.safetensors")
+    told = said("lora", "inspect", home / "loha.safetensors")
     assert "LoHa (1 layers)" in told
-    run("lora", "resize", home / "loha.safetensors", "small.safetensors", "--rank", 32, "--model", "a")
-    same = pixels(run, "--model", "a", "--lora", "small.safetensors")
+    said("lora", "resize", home / "loha.safetensors", "small.safetensors", "--rank", 32, "--model", "a")
+    same = pixels(said, "--model", "a", "--lora", "small.safetensors")
     assert max(abs(x - y) for x, y in zip(same, other, strict=True)) <= 1, "a LoRA of full rank is as good"
 
 
@@ -126,8 +104,8 @@ def test_hypernetworks_and_other_kinds_of_adapters(run, home):
         (("generate", "x", "--model", "large", "--lora", "{home}/loha.safetensors"), "sdxl|XL"),
     ],
 )
-def test_what_cannot_be_done_is_said_in_a_sentence(run, home, arguments, words):
-    said = run(*(argument.format(home=home) for argument in arguments), code=2)
-    assert any(word in said for word in words.split("|"))
-    assert said.count("\n") == 1
+def test_what_cannot_be_done_is_said_in_a_sentence(said, home, arguments, words):
+    text = said(*(argument.format(home=home) for argument in arguments), code=2)
+    assert any(word in text for word in words.split("|"))
+    assert text.count("\n") == 1
     assert not Path("x.safetensors").exists()

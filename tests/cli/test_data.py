@@ -6,8 +6,6 @@ from functools import partial
 
 import pytest
 
-from daguerre.cli import main
-from daguerre.cli.main import app
 from daguerre.data import openmoji
 from daguerre.data.illustrations import build as illustrations
 from tests.data.encoded import encoded
@@ -17,19 +15,9 @@ from tests.data.stand_in_openmoji import write_package
 
 
 @pytest.fixture
-def data(monkeypatch, capsys):
-    """Runs `daguerre data ...`; returns its exit code and what it wrote to both streams."""
-
-    def data(*arguments):
-        code = 0
-        monkeypatch.setattr(main, "app", partial(app, ["data", *map(str, arguments)]))
-        try:
-            main.main()
-        except SystemExit as end:
-            code = end.code or 0
-        return code, *capsys.readouterr()
-
-    return data
+def data(ended):
+    """Runs `daguerre data ...`."""
+    return partial(ended, "data")
 
 
 @pytest.fixture
@@ -83,8 +71,8 @@ def test_long_lists_end(data, tmp_path):
         path.write_bytes(b"")
     (folder / "good.png").write_bytes(picture(0))
     (folder / "good.txt").write_text("good")
-    assert "  ... and 10 more (--verbose lists them)" in data("check", folder)[1]
-    assert "more (--verbose" not in data("check", folder, "--verbose")[1]
+    assert "  ... and 10 more (--verbose lists them)" in data("check", folder).stdout
+    assert "more (--verbose" not in data("check", folder, "--verbose").stdout
 
 
 def test_nothing_usable(data, tmp_path):

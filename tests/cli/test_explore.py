@@ -1,14 +1,11 @@
 """`daguerre grid`, `matrix`, `prompts`, `travel` and `film` as a user runs them."""
 
 import json
-from functools import partial
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
-from daguerre.cli import main
-from daguerre.cli.main import app
 from daguerre.provenance import infotext, png
 from tests.toy import toy, write_toy
 
@@ -16,55 +13,46 @@ SMALL = ("--model", "toy.safetensors", "--steps", 1, "--size", "64x64", "--devic
 
 
 @pytest.fixture
-def run(tmp_path, monkeypatch, capsys):
-    """Runs a command in a folder with a model; returns what it printed, or its error for another exit code than 0."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("DAGUERRE_MODELS", str(tmp_path))
+def home(tmp_path):
     write_toy(toy(), tmp_path / "toy.safetensors")
-
-    def run(*arguments: object, code: int = 0) -> str:
-        ended = 0
-        monkeypatch.setattr(main, "app", partial(app, [str(a) for a in arguments]))
-        try:
-            main.main()
-        except SystemExit as exit:
-            ended = int(exit.code or 0)
-        out, err = capsys.readouterr()
-        assert ended == code, err
-        return err if code else out
-
-    return run
+    return tmp_path
 
 
-def test_a_grid_its_cells_and_one_cell_again(run, tmp_path):
-    out = run("grid", "an apple", "--x", "cfg: 1, 3", "--y", "seed: 5, 6", *SMALL).split()
+def test_a_grid_its_cells_and_one_cell_again(said, tmp_path):
+    out = said("grid", "an apple", "--x", "cfg: 1, 3", "--y", "seed: 5, 6", *SMALL).split()
     assert out == ["outputs/grid-an-apple/grid.png"]
     cells = sorted((tmp_path / "outputs/grid-an-apple/cells").iterdir())
     assert len(cells) == 4
     with Image.open(out[0]) as grid:
         assert grid.width > 128
         assert grid.height > 128
-    _, said = png.read(tmp_path / out[0])
-    found = infotext.read(said)
+    _, text = png.read(tmp_path / out[0])
+    found = infotext.read(text)
     assert (found["Script"], found["X Type"], found["X Values"]) == ("X/Y/Z plot", "CFG scale", "1, 3")
-    assert "pixel-identical" in run("reproduce", cells[0])
+    assert "pixel-identical" in said("reproduce", cells[0])
 
 
-def test_going_on_keeps_the_random_seed_and_draws_the_rest(run, tmp_path):
-    run("grid", "an apple", "--x", "cfg: 1, 3", *SMALL)
+def test_a_grid_over_samplers_gives_each_its_own_schedule(run, tmp_path):
+    run("grid", "an apple", "--x", "sampler: DPM++ 2M, DDIM, Euler Exponential", *SMALL)
+    cells = (tmp_path / "outputs/grid-an-apple/cells").iterdir()
+    assert {png.read(path)[0].schedule for path in cells} == {"karras", "ddim_uniform", "exponential"}
+
+
+def test_going_on_keeps_the_random_seed_and_draws_the_rest(said, tmp_path):
+    said("grid", "an apple", "--x", "cfg: 1, 3", *SMALL)
     folder = tmp_path / "outputs/grid-an-apple"
     before = {path: path.read_bytes() for path in (folder / "cells").iterdir()}
-    out = run("grid", "an apple", "--x", "cfg: 1, 3, 5", *SMALL, "--resume", "--json").splitlines()
+    out = said("grid", "an apple", "--x", "cfg: 1, 3, 5", *SMALL, "--resume", "--json").splitlines()
     assert json.loads(out[-1]) == {"grid": "outputs/grid-an-apple/grid-2.png"}
     assert len(list((folder / "cells").iterdir())) == 3
     assert all(path.read_bytes() == data for path, data in before.items())
-    run("grid", "an apple", "--x", "cfg: 1, 3", *SMALL)
+    said("grid", "an apple", "--x", "cfg: 1, 3", *SMALL)
     assert (tmp_path / "outputs/grid-an-apple-2/grid.png").exists()
-    assert "add --resume" in run("grid", "an apple", "--x", "cfg: 1", *SMALL, "--out", folder, code=2)
-    assert "nothing to go on with" in run("grid", "a pear", "--x", "cfg: 1", *SMALL, "--resume", code=2)
+    assert "add --resume" in said("grid", "an apple", "--x", "cfg: 1", *SMALL, "--out", folder, code=2)
+    assert "nothing to go on with" in said("grid", "a pear", "--x", "cfg: 1", *SMALL, "--resume", code=2)
 
 
-def test_an_interruption_leaves_a_grid_of_what_is_done(run, tmp_path, monkeypatch):
+def test_an_interruption_leaves_a_grid_of_what_is_done(said, tmp_path, monkeypatch):
     from daguerre.generate import text_to_image
 
     draw = text_to_image.text_to_image
@@ -75,7 +63,7 @@ def test_an_interruption_leaves_a_grid_of_what_is_done(run, tmp_path, monkeypatc
         yield from draw(model, request)
 
     monkeypatch.setattr(text_to_image, "text_to_image", interrupted)
-    told = run("grid", "an apple", "--x", "cfg: 1, 3", *SMALL, code=130)
+    told = said("grid", "an apple", "--x", "cfg: 1, 3", *SMALL, code=130)
     assert "1 of 2 cells are in outputs/grid-an-apple, add --resume to go on" in told
     assert (tmp_path / "outputs/grid-an-apple/grid-so-far.png").exists()
 
@@ -88,16 +76,19 @@ def test_an_interruption_leaves_a_grid_of_what_is_done(run, tmp_path, monkeypatc
         (("--x", "vae: none, toi.safetensors"), "axis 'VAE', value 'toi'"),
         (("--x", "lora: none, ink.safetensors"), "axis 'LoRA', value 'ink'"),
         (("--x", "steps: 1", "--margin", "900"), "margin is 900"),
+        (("--x", "prompt: a dog, a (b:1..2)"), "weight '1..2' is not a number"),
+        (("--x", "negative: none, [x:(y:2..):0.5]"), "weight '2..' is not a number"),
+        (("--x", "clip_skip: 1, 9"), "clip_skip is 9; the text encoder of toy.safetensors allows at most 2"),
         ((), "needs an axis"),
     ],
 )
-def test_a_wrong_grid_is_refused_before_anything_is_drawn(run, tmp_path, arguments, words):
-    assert words in run("grid", "an apple", *SMALL, *arguments, code=2)
+def test_a_wrong_grid_is_refused_before_anything_is_drawn(said, tmp_path, arguments, words):
+    assert words in said("grid", "an apple", *SMALL, *arguments, code=2)
     assert not (tmp_path / "outputs").exists()
 
 
-def test_a_matrix_and_sheets(run, tmp_path):
-    assert run("matrix", "a cat|hat|blue", *SMALL, "--seed", 1).split() == ["outputs/matrix-a-cat-hat-blue/grid.png"]
+def test_a_matrix_and_sheets(said, tmp_path):
+    assert said("matrix", "a cat|hat|blue", *SMALL, "--seed", 1).split() == ["outputs/matrix-a-cat-hat-blue/grid.png"]
     cells = (tmp_path / "outputs/matrix-a-cat-hat-blue/cells").iterdir()
     assert {png.read(path)[0].request.prompt for path in cells} == {
         "a cat",
@@ -105,66 +96,66 @@ def test_a_matrix_and_sheets(run, tmp_path):
         "a cat, blue",
         "a cat, hat, blue",
     }
-    out = run("grid", "an apple", "--z", "seed: 1, 2", *SMALL, "--sheets", "--no-labels").split()
+    out = said("grid", "an apple", "--z", "seed: 1, 2", *SMALL, "--sheets", "--no-labels").split()
     assert [path.rpartition("/")[2] for path in out] == ["grid.png", "grid-1-seed-1.png", "grid-2-seed-2.png"]
     with Image.open(out[1]) as alone:
         assert alone.size == (64, 64)
 
 
-def test_prompts_from_a_file(run, tmp_path):
+def test_prompts_from_a_file(said, tmp_path):
     write_toy(toy(seed=1), tmp_path / "other.safetensors")
     (tmp_path / "wishes.txt").write_text('an apple\n--prompt "a pear" --seed 9 --n_iter 2 --sd_model other\n')
-    out = run("prompts", "wishes.txt", *SMALL, "--seed", 5).split()
+    out = said("prompts", "wishes.txt", *SMALL, "--seed", 5).split()
     records = [png.read(tmp_path / path)[0] for path in out]
     assert [(r.request.prompt, r.seed, r.model) for r in records] == [
         ("an apple", 5, "toy"), ("a pear", 9, "other"), ("a pear", 10, "other"),
     ]  # fmt: skip
-    assert "pixel-identical" in run("reproduce", out[1])
-    again = run("prompts", "wishes.txt", *SMALL, "--seed", 5, "--resume", "--json").splitlines()
+    assert "pixel-identical" in said("reproduce", out[1])
+    again = said("prompts", "wishes.txt", *SMALL, "--seed", 5, "--resume", "--json").splitlines()
     assert [json.loads(line)["path"] for line in again] == out
     (tmp_path / "wishes.txt").write_text("an apple\n--steps none")
-    assert "wishes.txt: line 2: steps is 'none'" in run("prompts", "wishes.txt", *SMALL, code=2)
+    assert "wishes.txt: line 2: steps is 'none'" in said("prompts", "wishes.txt", *SMALL, code=2)
     (tmp_path / "wishes.txt").write_text("an apple\n--prompt x --sd_model toi")
-    assert "no model 'toi'" in run("prompts", "wishes.txt", *SMALL, code=2)
+    assert "no model 'toi'" in said("prompts", "wishes.txt", *SMALL, code=2)
     (tmp_path / "wishes.txt").write_bytes(b"\xff\xfe\x00")
-    assert "not UTF-8" in run("prompts", "wishes.txt", *SMALL, code=2)
+    assert "not UTF-8" in said("prompts", "wishes.txt", *SMALL, code=2)
 
 
 @pytest.mark.parametrize("kind", ["webp", "gif"])
-def test_a_travel(run, tmp_path, kind):
+def test_a_travel(said, tmp_path, kind):
     way = ("--seeds", "6", "--to", "a pear", "--frames", 2, "--format", kind)
-    out = run("travel", "an apple", *way, *SMALL, "--seed", 5).split()
+    out = said("travel", "an apple", *way, *SMALL, "--seed", 5).split()
     assert out == [f"outputs/travel-an-apple/travel.{kind}"]
     with Image.open(out[0]) as moving:
         assert moving.n_frames == 3
     cells = sorted((tmp_path / "outputs/travel-an-apple/cells").iterdir())
     middle = next(path for path in cells if png.read(path)[0].request.variation_strength == 0.5)
     assert "AND a pear :0.5" in png.read(middle)[0].request.prompt
-    assert "pixel-identical" in run("reproduce", middle)
-    assert "fps is 0" in run("travel", "an apple", *way, *SMALL, "--fps", 0, code=2)
+    assert "pixel-identical" in said("reproduce", middle)
+    assert "fps is 0" in said("travel", "an apple", *way, *SMALL, "--fps", 0, code=2)
 
 
-def test_a_film(run, tmp_path):
-    out = run("film", "an apple", *SMALL[:2], "--steps", 3, *SMALL[4:], "--seed", 5).split()
+def test_a_film(said, tmp_path):
+    out = said("film", "an apple", *SMALL[:2], "--steps", 3, *SMALL[4:], "--seed", 5).split()
     assert out == ["outputs/5-an-apple.png", "outputs/film-5-an-apple.webp"]
     with Image.open(out[1]) as moving:
         assert moving.n_frames == 3  # the last estimate is the picture, which stays longer
         assert moving.size == (64, 64)
-    assert "pixel-identical" in run("reproduce", out[0])
+    assert "pixel-identical" in said("reproduce", out[0])
 
 
-def test_styles_and_choices_are_made_once_for_each_cell(run, tmp_path):
+def test_styles_and_choices_are_made_once_for_each_cell(said, tmp_path):
     (tmp_path / "wildcards").mkdir()
     (tmp_path / "wildcards" / "fruit.txt").write_text("apple\npear\nplum\nfig\n")
     (tmp_path / "styles.csv").write_text('name,prompt,negative_prompt\nflat,"{prompt}, flat",blur\n')
     way = ("grid", "a red __fruit__", "--x", "S/R: red, green", "--y", "seed: 1-4", "--style", "flat")
-    folder = Path(run(*way, *SMALL, "--seed", 1).strip()).parent / "cells"
+    folder = Path(said(*way, *SMALL, "--seed", 1).strip()).parent / "cells"
     cells = list(folder.iterdir())
     prompts = {png.read(path)[0].request.prompt for path in cells}
     assert len(prompts) > 2
     assert all(prompt.endswith(", flat") and "__" not in prompt for prompt in prompts)
     assert {png.read(path)[0].request.negative_prompt for path in cells} == {"blur"}
-    run(*way, *SMALL, "--seed", 1, "--resume")
+    said(*way, *SMALL, "--seed", 1, "--resume")
     assert sorted(folder.iterdir()) == sorted(cells)
-    assert "'ink'" in run("grid", "a <lora:ink:1>", "--x", "cfg: 1, 2", *SMALL, code=2)
-    assert "pixel-identical" in run("reproduce", cells[0])
+    assert "'ink'" in said("grid", "a <lora:ink:1>", "--x", "cfg: 1, 2", *SMALL, code=2)
+    assert "pixel-identical" in said("reproduce", cells[0])

@@ -1,7 +1,6 @@
 """`daguerre interrogate` as a user runs it, and the training of its eyes."""
 
 import json
-from functools import partial
 
 import numpy as np
 import pytest
@@ -9,8 +8,6 @@ import torch
 import transformers
 from PIL import Image
 
-from daguerre.cli import main
-from daguerre.cli.main import app
 from daguerre.generate.caption import caption, load_captioner
 from daguerre.generate.clip import text_alone
 from daguerre.text.tokenizer import END, START
@@ -21,23 +18,9 @@ from tests.toy import toy, write_toy
 
 
 @pytest.fixture
-def run(tmp_path, monkeypatch, capsys):
-    """Runs a command in an empty folder; returns what it printed and its errors, which have to end as `code` says."""
-    monkeypatch.chdir(tmp_path)
-
-    def run(*arguments: object, code: int = 0) -> tuple[str, str]:
-        ended = 0
-        capsys.readouterr()  # what was printed while the test made ready
-        monkeypatch.setattr(main, "app", partial(app, ["interrogate", *(str(a) for a in arguments)]))
-        try:
-            main.main()
-        except SystemExit as exit:
-            ended = int(exit.code or 0)
-        out, err = capsys.readouterr()
-        assert ended == code, err
-        return out, err
-
-    return run
+def asked(run):
+    """Runs `daguerre interrogate`; returns what it printed, and its errors."""
+    return lambda *arguments, code=0: run("interrogate", *arguments, code=code)[1:]
 
 
 @pytest.fixture
@@ -82,18 +65,18 @@ def lists(tmp_path):
     return tmp_path / "lists"
 
 
-def test_every_kind_of_picture_by_any_clip(run, clip, pictures, lists):
-    out, err = run(*pictures, "--clip", clip, "--lists", lists, "--device", "cpu")
+def test_every_kind_of_picture_by_any_clip(asked, clip, pictures, lists):
+    out, err = asked(*pictures, "--clip", clip, "--lists", lists, "--device", "cpu")
     told = dict(line.split(": ") for line in out.splitlines())
     assert (list(told), err) == (pictures, "")
     assert told["plain.png"] == told["alpha.png"] == told["turned.png"]
     assert all(any(noun in prompt for noun in ("apple", "dog", "house")) for prompt in told.values())
-    alone, _ = run("plain.png", "--clip", clip, "--lists", lists, "--device", "cpu")
+    alone, _ = asked("plain.png", "--clip", clip, "--lists", lists, "--device", "cpu")
     assert alone == f"{told['plain.png']}\n"
 
 
-def test_json_tells_phrases_and_how_likely_they_are(run, clip, pictures, lists):
-    out, _ = run("plain.png", "cmyk.jpg", "--clip", clip, "--lists", lists, "--device", "cpu", "--json", "--top", 2)
+def test_json_tells_phrases_and_how_likely_they_are(asked, clip, pictures, lists):
+    out, _ = asked("plain.png", "cmyk.jpg", "--clip", clip, "--lists", lists, "--device", "cpu", "--json", "--top", 2)
     first, second = map(json.loads, out.splitlines())
     assert (first["picture"], second["picture"]) == ("plain.png", "cmyk.jpg")
     assert {name: len(phrases) for name, phrases in first["phrases"].items()} == {"subject": 2, "color": 2}
@@ -102,29 +85,29 @@ def test_json_tells_phrases_and_how_likely_they_are(run, clip, pictures, lists):
     assert best["phrase"].split()[-1] in first["prompt"]
 
 
-def test_a_model_judges_the_likeliest_prompts(run, tmp_path, clip, pictures, lists):
+def test_a_model_judges_the_likeliest_prompts(asked, tmp_path, clip, pictures, lists):
     write_toy(toy(), tmp_path / "toy.safetensors")
     flags = "--clip", clip, "--lists", lists, "--device", "cpu"
     judge = "--exact", "--model", "toy.safetensors", "--draws", 2, "--top", 3
-    told = json.loads(run("plain.png", *flags, *judge, "--json")[0])
+    told = json.loads(asked("plain.png", *flags, *judge, "--json")[0])
     assert len(told["judged"]) == 3
     assert told["prompt"] == min(told["judged"], key=lambda j: j["error"])["prompt"]
 
 
-def test_pictures_that_cannot_be_read_stop_no_others(run, tmp_path, clip, pictures, lists):
+def test_pictures_that_cannot_be_read_stop_no_others(asked, tmp_path, clip, pictures, lists):
     (tmp_path / "text.png").write_text("<svg/>")
     (tmp_path / "cut.png").write_bytes((tmp_path / "plain.png").read_bytes()[:60])
     flags = "--clip", clip, "--lists", lists, "--device", "cpu"
-    out, err = run("text.png", "cut.png", "none.png", "plain.png", *flags, code=2)
+    out, err = asked("text.png", "cut.png", "none.png", "plain.png", *flags, code=2)
     assert out.startswith("plain.png: ")
     assert "text.png: it is text" in err
     assert "cut.png: it is damaged" in err
     assert "none.png: No such file" in err
     assert "3 of 4 pictures could not be read" in err
-    assert run("none.png", *flags, code=2)[0] == ""
+    assert asked("none.png", *flags, code=2)[0] == ""
 
 
-def test_wrong_files_and_flags_are_refused(run, tmp_path, clip, pictures, lists):
+def test_wrong_files_and_flags_are_refused(asked, tmp_path, clip, pictures, lists):
     write_toy(toy(), tmp_path / "toy.safetensors")
     for arguments, told in (
         ((), "name one picture"),
@@ -143,42 +126,42 @@ def test_wrong_files_and_flags_are_refused(run, tmp_path, clip, pictures, lists)
         (("plain.png", "--eyes", "toy.safetensors"), "no vision tower of daguerre"),
         (("plain.png", "--eyes", "toy.safetensors", "--clip", clip), "leave out one"),
     ):
-        out, err = run(*arguments, code=2)
+        out, err = asked(*arguments, code=2)
         assert (out, told in err) == ("", True), err
 
 
-def test_a_captioner_tells_a_sentence_which_phrases_may_adorn(run, tmp_path, clip, pictures, lists):
+def test_a_captioner_tells_a_sentence_which_phrases_may_adorn(asked, tmp_path, clip, pictures, lists):
     (tmp_path / "captioner").mkdir()
     vit_gpt2(tmp_path / "captioner")
     flags = "--captioner", tmp_path / "captioner", "--device", "cpu"
     with Image.open(tmp_path / "plain.png") as image:
         sentence = caption(load_captioner(tmp_path / "captioner", device="cpu"), image)
     assert sentence
-    assert run("plain.png", *flags)[0] == f"{sentence}\n"
+    assert asked("plain.png", *flags)[0] == f"{sentence}\n"
     with Image.open(tmp_path / "plain.png") as image:
         sought = caption(load_captioner(tmp_path / "captioner", device="cpu"), image, beams=5)
-    assert run("plain.png", *flags, "--beams", 5)[0] == f"{sought}\n" != f"{sentence}\n"
-    assert "it goes from 1 to 64" in run("plain.png", *flags, "--beams", 0, code=2)[1]
-    both = run("plain.png", *flags, "--clip", clip, "--lists", lists)[0].strip()
+    assert asked("plain.png", *flags, "--beams", 5)[0] == f"{sought}\n" != f"{sentence}\n"
+    assert "it goes from 1 to 64" in asked("plain.png", *flags, "--beams", 0, code=2)[1]
+    both = asked("plain.png", *flags, "--clip", clip, "--lists", lists)[0].strip()
     assert sentence in both != sentence
 
 
-def test_tags(run, tmp_path, pictures):
+def test_tags(asked, tmp_path, pictures):
     network(tmp_path / "model.onnx")
     table(tmp_path / "selected_tags.csv")
-    assert run("plain.png", "--tagger", "model.onnx", "--threshold", 0.15)[0] == "blue sky, ^_^\n"
-    told = json.loads(run("plain.png", "--tagger", "model.onnx", "--json")[0])
+    assert asked("plain.png", "--tagger", "model.onnx", "--threshold", 0.15)[0] == "blue sky, ^_^\n"
+    told = json.loads(asked("plain.png", "--tagger", "model.onnx", "--json")[0])
     assert told["prompt"] == "blue sky"
     assert told["tags"][0].keys() == {"name", "category", "confidence"}
-    assert "threshold is 2" in run("plain.png", "--tagger", "model.onnx", "--threshold", 2, code=2)[1]
+    assert "threshold is 2" in asked("plain.png", "--tagger", "model.onnx", "--threshold", 2, code=2)[1]
     assert set(told["ratings"]) == {"general", "explicit"}
 
 
-def test_eyes_of_a_model_of_ones_own(run, tmp_path, pictures):
+def test_eyes_of_a_model_of_ones_own(asked, tmp_path, pictures):
     told = {"network": {"size": 16, "widths": [8, 16], "blocks": [1, 1], "projection": 32}, "scale": 9.0}
     model = write_toy(toy(), tmp_path / "toy.safetensors")
     told |= {"text": text_alone(model, device="cpu").sha256(), "lists": {"subject": ["a cat", "a dog"]}}
     write_eyes(tmp_path / "eyes.safetensors", told)
     eyes = "--eyes", "eyes.safetensors", "--device", "cpu"
-    assert run("plain.png", *eyes, "--model", "toy.safetensors")[0].strip() in ("a cat", "a dog")
-    assert "trained for another text encoder" in run("plain.png", *eyes, code=2)[1]
+    assert asked("plain.png", *eyes, "--model", "toy.safetensors")[0].strip() in ("a cat", "a dog")
+    assert "trained for another text encoder" in asked("plain.png", *eyes, code=2)[1]

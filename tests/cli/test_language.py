@@ -13,7 +13,7 @@ from daguerre.provenance import png
 from daguerre.request import RequestError
 from tests.adapters.made import random_lora, random_word
 from tests.adapters.test_hypernetwork import trained
-from tests.cli.test_lora import SMALL, draw, pixels, run  # noqa: F401  fixtures
+from tests.cli.test_lora import SMALL, draw, pixels  # noqa: F401  fixtures
 from tests.toy import toy, write_toy
 
 
@@ -84,7 +84,7 @@ def test_another_folder_of_loras(draw, home, tmp_path):  # noqa: F811
         (("a", "--styles", "nowhere.csv"), "there is no table of styles nowhere.csv"),
     ],
 )
-def test_what_is_not_there_is_refused_before_a_model_is_loaded(run, arguments, words):  # noqa: F811
+def test_what_is_not_there_is_refused_before_a_model_is_loaded(run, arguments, words):
     assert words in run("generate", *arguments, "--model", "no-such-model", code=2).stderr
 
 
@@ -118,7 +118,7 @@ def test_styles_are_put_on(draw):  # noqa: F811
     assert pixels(both) != pixels(draw("a cat", "--negative", "ugly"))
 
 
-def test_each_picture_chooses_by_its_own_seed(run, tmp_path):  # noqa: F811
+def test_each_picture_chooses_by_its_own_seed(run, tmp_path):
     done = run("generate", "a {red|blue} __fruit__", "--model", "toy", *SMALL, "--count", 4)
     paths = [tmp_path / json.loads(line)["path"] for line in done.stdout.splitlines()]
     records = [png.read(path)[0] for path in paths]

@@ -2,7 +2,6 @@
 
 import json
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 import torch
@@ -10,8 +9,6 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from daguerre.adapters.formats import save_lora
-from daguerre.cli.exit import Failure, friendly
-from daguerre.cli.main import app
 from daguerre.provenance import png
 from tests.adapters.made import random_lora, random_word
 from tests.toy import toy, write_toy
@@ -32,33 +29,6 @@ def home(tmp_path_factory):
     write_toy(tuned, folder / "tuned.safetensors")
     random_word(model, "zwx").save(folder / "word.safetensors")
     return folder
-
-
-class Done(NamedTuple):
-    stdout: str
-    stderr: str
-
-
-@pytest.fixture
-def run(home, tmp_path, monkeypatch, capsys):
-    """The command in this process: what it prints, once it ended with `code`."""
-    monkeypatch.setenv("HOME", str(home))
-    monkeypatch.setenv("DAGUERRE_MODELS", str(home))
-    monkeypatch.setenv("HF_HOME", str(home / "hub"))
-    monkeypatch.chdir(tmp_path)
-
-    def run(*arguments, code=0):
-        ended, said = 0, ""
-        try:
-            app([str(argument) for argument in arguments], result_action="return_value")
-        except ValueError as error:
-            said, ended = f"{friendly(error)}\n", friendly(error).code
-        except Failure as failure:
-            said, ended = f"{failure}\n", failure.code
-        assert ended == code, said
-        return Done(capsys.readouterr().out, said)
-
-    return run
 
 
 @pytest.fixture

@@ -1,14 +1,11 @@
 """`daguerre train`, in this process: what a recipe file may say, and runs at toy size."""
 
 import tomllib
-from functools import partial
 from pathlib import Path
 
 import pytest
 
 import daguerre.train.loop
-from daguerre.cli import main
-from daguerre.cli.main import app
 from daguerre.cli.train import BESIDE, TrainingFlags, _plan
 from daguerre.request import RequestError
 from daguerre.train import recipe_file
@@ -81,20 +78,13 @@ groups = 8
 
 
 @pytest.fixture
-def train(tmp_path, monkeypatch, capsys):
-    """Runs the command in an empty folder; returns its exit code and what it wrote to both streams."""
+def train(ended, tmp_path, monkeypatch):
+    """Trains by a recipe in an empty folder."""
     monkeypatch.chdir(tmp_path)
 
-    def train(recipe: str, *arguments: object) -> tuple[int, str, str]:
+    def train(recipe: str, *arguments: object):
         (tmp_path / "recipe.toml").write_text(recipe)
-        code, tokens = 0, ["train", "recipe.toml", *map(str, arguments)]
-        monkeypatch.setattr(main, "app", partial(app, tokens))
-        try:
-            main.main()
-        except SystemExit as ended:
-            code = int(ended.code or 0)
-        streams = capsys.readouterr()
-        return code, streams.out, streams.err
+        return ended("train", "recipe.toml", *arguments)
 
     return train
 
@@ -261,13 +251,11 @@ def tuning(train, tmp_path, monkeypatch):
     return lambda *arguments: train(LORA, *given, *arguments)
 
 
-def test_a_lora_from_a_recipe_changes_and_a_resumed_run(tuning, train, tmp_path, monkeypatch, capsys):
+def test_a_lora_from_a_recipe_changes_and_a_resumed_run(tuning, ended, tmp_path):
     code, out, err = tuning("--loop.steps", 2, "output.name=ball")
     assert (code, out) == (0, "run/output/ball.safetensors\n"), err
     assert (tmp_path / "run" / "step-00000002").is_dir()
-    monkeypatch.setattr(main, "app", partial(app, ["train", "--resume", "run", "loop.steps=4"]))
-    with pytest.raises(SystemExit, match="0"):
-        main.main()
+    assert ended("train", "--resume", "run", "loop.steps=4").code == 0
     assert (tmp_path / "run" / "step-00000004").is_dir()
     code, _, err = tuning("data.flip=true")
     assert code == 2
