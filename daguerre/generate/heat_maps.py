@@ -19,14 +19,14 @@ from torch.nn import functional as F
 
 from ..diffusion.denoiser import Cond, Denoiser, with_negative
 from ..models.attention import Attend, attending
-from ..request import Outpaint, RequestError
-from ..text.embed import tokenize
-from ..text.extra_networks import split_networks
-from ..text.prompt import BREAK, parse
-from ..text.segments import segments, without_comments
+from ..request import Emphasis, Outpaint, RequestError
+from ..text.embed import runs, tokenize
+from ..text.prompt import BREAK
+from ..text.segments import plan_of
 from ..text.tokenizer import START, byte_pair_encoder
 from .controls.steering import Call, Inner, Steered, steered
 from .drawing import Drawing
+from .hires import larger_latents
 from .perturbations import grid
 from .window import Window
 
@@ -62,13 +62,15 @@ class Anew:
 class HeatMaps:
     """A control that watches a drawing and then tells, for the picture last drawn, where each word went.
 
-    Give it to a task along with the request: `text_to_image(model, request, controls=[maps])`. `words` are words or
+    Give it to a task along with the request: `text_to_image(model, request, controls=[maps])`. `asked` are words or
     phrases of the prompt, in any case; by default each of its words. Raises RequestError for one that is not there.
-    Of a picture in tiles each map is joined from theirs; what is drawn on in windows has none. What guides call the
-    network for once more, such as worse attention, does not count.
+    Of a picture in tiles each map is joined from theirs; what is drawn on in windows has none. Of a hires fix the
+    first pass is watched, which decides what is where. What guides call the network for once more, such as worse
+    attention, does not count.
     """
 
-    words: Sequence[str] = ()
+    asked: Sequence[str] = ()
+    words: tuple[str, ...] = field(default=(), init=False)  # that there are maps of, in the drawing last begun
     _sums: Tensor = field(default_factory=lambda: torch.zeros(0), init=False, repr=False)  # (words, h, w) of latents
     _layers: Tensor = field(default_factory=lambda: torch.zeros(0), init=False, repr=False)  # added up (words, h, w)
     _read: set[tuple[int, Window]] = field(default_factory=set, init=False, repr=False)  # texts, in this estimate
@@ -79,16 +81,21 @@ class HeatMaps:
         """The drawing, watched."""
         if isinstance(drawing.request, Outpaint):
             raise RequestError("heat maps are of a picture that is drawn at once; draw on without them")
+        self._size = drawing.request.height, drawing.request.width
+        if drawing.after:
+            yield drawing
+            return
         texts = _texts(drawing)
-        known = tuple(dict.fromkeys(word for text in texts for word in words_of(text)))
-        self.words = tuple(self.words) or known
+        known = tuple(dict.fromkeys(word for text in texts for word in words_of(text, drawing.request.emphasis)))
+        self.words = tuple(self.asked) or known
+        if not self.words:
+            raise RequestError("heat maps are of words, and the prompt has none; give it some")
         said = [Said(tokens, _places(self.words, text, drawing)) for text, tokens in texts.items()]
         for i, word in enumerate(self.words):
             if not any(one.places[i] for one in said):
                 near = get_close_matches(word.casefold(), known, n=1)
                 hint = f"did you mean {near[0]!r}?" if near else f"its words are {', '.join(known) or 'none'}"
                 raise RequestError(f"there is no {word!r} in the prompt; {hint}")
-        self._size = drawing.request.height, drawing.request.width
         factor = drawing.model.vae.config.factor
 
         def begun(guided: Denoiser) -> Denoiser:  # once for each picture
@@ -149,7 +156,7 @@ class HeatMaps:
         if not self._layers.any():
             raise RequestError("there are no heat maps before a picture is drawn")
         small = (self._sums / self._layers.clamp_min(1))[[w.casefold() for w in self.words].index(word.casefold())]
-        return F.interpolate(small[None, None], self._size, mode="bicubic").clamp_min(0)[0, 0]
+        return larger_latents(small[None, None], self._size, "Latent (bicubic)").clamp_min(0)[0, 0]
 
     def overlay(self, word: str, image: Image.Image) -> Image.Image:
         """The picture in gray, and over it in colors where a word went: its least share dark, its largest bright."""
@@ -161,18 +168,15 @@ class HeatMaps:
         return Image.blend(image.convert("L").convert("RGB"), colors, 0.6)
 
 
-def words_of(text: str) -> tuple[str, ...]:
+def words_of(text: str, emphasis: Emphasis = "original") -> tuple[str, ...]:
     """The words of a text, each once, without brackets and weights."""
-    plain = " ".join(run.text for run in parse(text) if run != BREAK)
+    plain = " ".join(run.text for run in runs(text, emphasis) if run != BREAK)
     return tuple(dict.fromkeys(re.findall(r"[^\W_]+", plain.casefold())))
 
 
 def _texts(drawing: Drawing) -> dict[str, Tensor]:
     """Every text that a drawing's prompt becomes over its steps, with its features (T, D)."""
-    request = drawing.request
-    prompt = without_comments(request.prompt) if request.comments else request.prompt
-    prompt, _ = split_networks(prompt)
-    plan = segments(prompt, request.negative_prompt, drawing.spec.calls * request.steps)
+    plan, _ = plan_of(drawing.request, drawing.conditions[-1].last)
     pairs = zip(plan, drawing.conditions, strict=True)
     return {
         part.text: cond.tokens[0]

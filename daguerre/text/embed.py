@@ -54,7 +54,7 @@ def tokenize(
     chunks: list[Chunk] = []
     ids: list[int] = []
     weights: list[float] = []
-    for run in [Run(prompt, 1.0)] if emphasis == "none" else parse(prompt):
+    for run in runs(prompt, emphasis):
         if run == BREAK:
             chunks.append(fill(ids, weights, room))
             ids, weights = [], []
@@ -74,6 +74,11 @@ def tokenize(
     if ids or not chunks:
         chunks.append(fill(ids, weights, room))
     return chunks
+
+
+def runs(prompt: str, emphasis: Emphasis) -> list[Run]:
+    """The runs of a prompt, whose brackets may be mere text."""
+    return [Run(prompt, 1.0)] if emphasis == "none" else parse(prompt)
 
 
 def fill(ids: list[int], weights: list[float], room: int) -> Chunk:

@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from daguerre import TextToImage, load_model, text_to_image
+from daguerre import Hires, TextToImage, load_model, text_to_image
 from daguerre.diffusion.denoiser import Step
 from daguerre.generate.controls.style import Style
 from daguerre.generate.drawing import Picture
@@ -186,6 +186,40 @@ def test_an_overlay_is_brightest_where_the_word_went():
 
 def test_words_of_a_text():
     assert words_of("a (Red:1.2) apple, [a] table BREAK x") == ("a", "red", "apple", "table", "x")
+
+
+def test_where_brackets_are_text_they_are_not_read():
+    maps, _ = drawn(toy("sd1"), replace(REQUEST, prompt="a (pear:1..2) [x]", emphasis="none", steps=1))
+    assert maps.words == ("a", "pear", "1", "2", "x")
+    assert maps.of("pear").max() > 0
+
+
+@pytest.mark.parametrize("prompt", ["", "!!!", "# later"])
+def test_a_prompt_without_words_is_refused(prompt):
+    with pytest.raises(RequestError, match="the prompt has none"):
+        drawn(toy("sd1"), replace(REQUEST, prompt=prompt))
+
+
+def test_each_drawing_has_the_words_of_its_own_prompt():
+    maps = HeatMaps()
+    for prompt, words in {"a cat": ("a", "cat"), "one dog": ("one", "dog")}.items():
+        list(text_to_image(toy("sd1"), replace(REQUEST, prompt=prompt, steps=1), controls=[maps]))
+        assert maps.words == words
+        assert all(maps.of(word).max() > 0 for word in words)
+
+
+@pytest.mark.parametrize("negative", ["", "# [b:c:1]"])
+def test_of_a_hires_fix_the_first_pass_is_watched(negative):
+    model, square = toy("sd1"), replace(REQUEST, prompt="a [cat:dog:1.5]", negative_prompt=negative, height=64)
+    first, _ = drawn(model, square)
+    for own in ("", "fur"):
+        maps, _ = drawn(model, replace(square, hires=Hires(width=96, height=192, prompt=own)))
+        assert maps.words == first.words == ("a", "cat")
+        assert torch.equal(maps._sums, first._sums)
+        large = torch.nn.functional.interpolate(first.of("cat")[None, None], (192, 192), mode="bicubic")[0, 0]
+        cut = large[:, 48:144]  # as the second pass cuts the picture
+        assert maps.of("cat").shape == cut.shape
+        assert (maps.of("cat") - cut).abs().max() < 0.1 * cut.max()
 
 
 def test_watching_holds_one_map_per_word():
