@@ -48,9 +48,7 @@ def dpmpp_3m_sde(
     s_noise: float = 1.0,
 ) -> Steps:
     """SDE-DPM-Solver++(3M), as k-diffusion has it: a second difference of estimates, too; alpha = 1."""
-    rates: list[
-        tuple[Tensor, float]
-    ] = []  # of change of the estimate over a step in lambda, and its length, newest last
+    rates: list[tuple[Tensor, float]] = []  # the estimate's change per lambda over the last steps, and their lengths
     last: Tensor | None = None
     h_last = 0.0
     for i, (a, b) in enumerate(pairwise(sigmas)):
