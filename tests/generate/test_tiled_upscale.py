@@ -137,6 +137,16 @@ def test_a_picture_that_repeats_does_so_over_its_tiles(way, axes):
     assert not any("_conv_forward" in vars(module) for module in model.unet.modules())
 
 
+def test_the_edges_of_tiles_do_not_meet_where_those_of_the_picture_do():
+    model, x = toy(), torch.randn(1, 4, 8, 16, generator=torch.Generator().manual_seed(1))
+    wide = TextToImage(prompt="a red apple", width=128, height=64, tiling="x", seed=1)
+    with torch.no_grad(), prepared(model, wide, [InTiles(64, 0)]) as drawing:
+        made = drawing.unguided(x, torch.tensor(2.0), drawing.cond)
+    with torch.no_grad(), prepared(model, replace(wide, width=64, tiling="off")) as drawing:
+        alone = drawing.unguided(x[..., 8:].contiguous(), torch.tensor(2.0), drawing.cond)
+    torch.testing.assert_close(made[..., 8:], alone)
+
+
 def test_a_tile_from_edge_to_edge_repeats_as_the_picture_does():
     model, x = toy(), torch.randn(1, 4, 8, 24, generator=torch.Generator().manual_seed(1))
     request = TextToImage(prompt="a red apple", width=192, height=64, tiling="both", seed=1)

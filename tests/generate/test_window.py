@@ -189,6 +189,9 @@ def test_a_window_s_own_picture_is_what_is_known_by_then(module, model, net):
     assert np.array_equal(own[:, :90], fixed[:, :90])
     assert not np.array_equal(own[:, 96:], fixed[:, 96:])
     assert not np.array_equal(own[:, 64:90], plain[:, 64:90])
+    alone, second = replace(request, right=32, seed=8), replace(request, right=32, count=2)
+    pair = [last(outpaint(model, one, given, [control])).record.pixel_sha256 for one in (alone, second)]
+    assert pair[0] == pair[1]
 
 
 def masked(box, size=(128, 128)):

@@ -114,10 +114,7 @@ class NetworkControl:
 
         @lru_cache(1)
         def whole(given: Given, size: tuple[int, int]) -> Tensor:
-            image = given.image
-            if given is not own and self.module != "inpaint":
-                image = image.convert("RGB")  # what is masked has its colors, too
-            hint = MODULES[self.module](fitted(image, size, self.resize))
+            hint = MODULES[self.module](fitted(given.image, size, self.resize))
             return hint.mean(0, keepdim=True) if colors == 1 else hint
 
         @lru_cache(KEPT)
