@@ -100,8 +100,9 @@ class Watch:
     def change(self, x: Tensor) -> AbstractContextManager[None]:
         def watching(attend: Attend) -> Attend:
             def watched(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-                scores = q.float() @ k.float().transpose(-1, -2) * q.shape[-1] ** -0.5
-                self.seen = scores.softmax(-1).mean(1).sum(1)
+                if k.shape == q.shape:  # not where a style's reference is looked at beside
+                    scores = q.float() @ k.float().transpose(-1, -2) * q.shape[-1] ** -0.5
+                    self.seen = scores.softmax(-1).mean(1).sum(1)
                 return attend(q, k, v)
 
             return watched

@@ -5,11 +5,13 @@ from dataclasses import replace
 
 import pytest
 import torch
+from PIL import Image
 
 from daguerre import TextToImage, load_model, text_to_image
 from daguerre.cli.exit import Failure
 from daguerre.cli.flags import DrawingFlags
 from daguerre.diffusion.denoiser import Step
+from daguerre.generate.controls.style import Style
 from daguerre.generate.drawing import Picture, prepared
 from daguerre.generate.guides import Guides
 from daguerre.generate.perturbations import grid
@@ -63,6 +65,18 @@ def calls(model, *guides, **changes) -> list[int]:
     final(model, *guides, **changes)
     hook.remove()
     return seen
+
+
+def test_sag_looks_at_the_picture_beside_a_style():
+    model, request = toy("sd1"), replace(REQUEST, guides=(read_guide("sag:threshold=0.9"),))
+
+    def last(**how):
+        style = [Style(image=Image.new("RGB", (64, 72), "teal"), **how)] if how else []
+        *_, step, _ = text_to_image(model, request, style)
+        return step.x
+
+    assert torch.equal(last(weight=0, features=0), last())
+    assert (last(weight=1) - last()).abs().max() > 0.01
 
 
 def test_there_is_a_test_for_every_guide():
