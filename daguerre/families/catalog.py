@@ -68,22 +68,26 @@ TINTYPE = replace(
     name="tintype",
     title="tintype, the built-in model",
     vector=pooled_vector,
-    defaults={"width": 128, "height": 128, "sampler": "DPM++ 2M", "schedule": "karras", "cfg_scale": 4.0},
+    defaults={"width": 128, "height": 128, "sampler": "DPM++ 2M", "cfg_scale": 4.0},
 )
 REFINER = replace(
     SDXL, name="sdxl-refiner", title="SDXL refiner", encodings=SDXL.encodings[1:], vector=aesthetic_vector
 )
-# Distilled to draw in one step without guidance (arXiv:2311.17042).
-TURBO = {"steps": 1, "cfg_scale": 1.0, "schedule": "turbo"}
 TASKS = {"inpaint": "inpainting", "edit": "editing by instruction", "turbo": "few steps"}
 
 
 def _rows(base: Family) -> list[Family]:
     """A family, and what it is trained for besides."""
     tasks = [replace(base, name=f"{base.name}-{task}", title=f"{base.title}, {what}") for task, what in TASKS.items()]
-    return [base, *tasks[:2], replace(tasks[2], defaults={**base.defaults, **TURBO, "sampler": "LCM"})]
+    return [base, *tasks[:2], distilled(tasks[2], sampler="LCM")]
 
 
-SDXL_TURBO = replace(SDXL, name="turbo", title="Stable Diffusion XL Turbo", defaults=TURBO)  # 512 x 512
+def distilled(family: Family, steps: int = 1, **defaults: Any) -> Family:
+    """A family that draws in few steps without guidance (arXiv:2311.17042), at the noise levels it was distilled at."""
+    defaults = {**family.defaults, "steps": steps, "cfg_scale": 1.0, **defaults}
+    return replace(family, defaults=defaults, schedules={**family.schedules, "automatic": "turbo"})
+
+
+SDXL_TURBO = distilled(replace(SDXL, name="turbo", title="Stable Diffusion XL Turbo", defaults={}))  # 512 x 512
 _ALL = *_rows(SD1), *_rows(SD2), *_rows(SDXL)[:3], SDXL_TURBO, REFINER, *_rows(TINTYPE)
 FAMILIES = {family.name: family for family in _ALL}

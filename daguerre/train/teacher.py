@@ -13,7 +13,7 @@ from ..diffusion.denoiser import Cond, VarianceExploding
 from ..diffusion.guidance import ClassifierFree
 from ..diffusion.samplers import find_sampler
 from ..diffusion.schedule import NoiseLevels, ended, karras
-from ..families.catalog import TURBO
+from ..families.catalog import distilled
 from ..families.model import Model
 from .batch import Batches
 from .randomness import normal, uniform
@@ -27,7 +27,7 @@ NEAR = 0.08  # in log sigma: how close two of the solver's noise levels may be
 def student_of(model: Model, steps: int) -> Model:
     """The model with a copy of its U-Net to be trained, in float32, and the defaults of a network of few steps."""
     unet = deepcopy(model.unet).float().requires_grad_(requires_grad=True)
-    family = replace(model.family, defaults={**model.family.defaults, **TURBO, "steps": steps})
+    family = distilled(model.family, steps, sampler="LCM")
     return replace(model, unet=unet, family=family, sha256="", low_memory=False, reload={})
 
 

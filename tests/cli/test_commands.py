@@ -71,6 +71,11 @@ def test_generate_show_reproduce(run, model, tmp_path):
     assert "pixel-identical" in run("reproduce", tmp_path / second["path"], "--model", model).stdout
 
 
+def test_the_schedule_in_the_name_of_a_sampler_counts(run, model):
+    done = run("generate", "a red apple", "--model", model, *SMALL, "--sampler", "Euler Exponential", "--json")
+    assert json.loads(done.stdout)["schedule"] == "exponential"
+
+
 def test_reproduce_names_another_model(run, model, home, tmp_path):
     path = json.loads(run("generate", "a red apple", "--model", model, *SMALL, "--json").stdout)["path"]
     other = write_toy(toy(seed=1), home / "other.safetensors")
