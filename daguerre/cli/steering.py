@@ -4,11 +4,14 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from random import Random
 from typing import TYPE_CHECKING, Any, Literal
 
 from cyclopts import Parameter
 
 from ..request import RequestError, TextToImage
+from ..text.extra_networks import split_networks
+from ..text.wildcards import Wildcards, expand
 from .exit import UNUSABLE, Failure
 from .kinds import STEERING, Switch, Texts
 
@@ -53,8 +56,8 @@ class SteeringFlags:
     style_inverted
         Bring the style's picture to noise by DDIM inversion, in place of adding noise to it.
     region
-        MASK:PROMPT: a part of the picture by a prompt of its own. MASK is a picture of the whole one's shape, white
-        where the prompt holds, or left, right, top or bottom.
+        MASK:PROMPT: a part of the picture by a prompt of its own, without choices and networks. MASK is a picture of
+        the whole one's shape, white where the prompt holds, or left, right, top or bottom.
     region_base
         0 to 1: how much the whole picture's prompt counts in regions.
     """
@@ -105,7 +108,7 @@ class SteeringFlags:
         return [
             Style(
                 image=_picture(Path(path), "--style-picture") if path else None,
-                prompt=self.style_prompt,
+                prompt=_plain("--style-prompt", self.style_prompt),
                 seed=self.style_seed,
                 way="inverted" if self.style_inverted else "noised",
                 features=self.style_features,
@@ -175,7 +178,21 @@ def _mask(text: str) -> "tuple[Image.Image | str, str]":
     mask, colon, prompt = text.partition(":")
     if not colon:
         raise RequestError(f"--region {text}: write it as MASK:PROMPT, such as left:a red apple")
-    return (mask if mask in HALVES else _picture(Path(mask), "--region")), prompt
+    return (mask if mask in HALVES else _picture(Path(mask), "--region")), _plain("--region", prompt)
+
+
+def _plain(flag: str, prompt: str) -> str:
+    """Refuses what the request's own prompt alone can have, rather than draw its signs as words."""
+    try:
+        is_plain = expand(prompt, Wildcards(), Random(0)) == prompt
+    except RequestError:  # there is a wildcard
+        is_plain = False
+    if not is_plain or split_networks(prompt)[1]:
+        raise RequestError(
+            f"{flag} {prompt}: choices, wildcards and networks such as <lora:NAME> are for the picture's own prompt "
+            "alone; write plain words here"
+        )
+    return prompt
 
 
 def _picture(path: Path, flag: str) -> "Image.Image":

@@ -96,6 +96,9 @@ def test_a_style_reads_back_from_its_record(drawn):
         ({"control": ("canny:{net}:{given}:1:0.5-0.2",)}, RequestError, "start < end"),
         ({"style_picture": "nothing.png:0.5"}, Failure, "no picture nothing.png"),
         ({"region": ("a red apple",)}, RequestError, "MASK:PROMPT"),
+        ({"region": ("left:a {{red|blue}} car",)}, RequestError, r"--region a {red\|blue} car: choices, wildcards"),
+        ({"region": ("left:a car, __color__",)}, RequestError, "--region a car, __color__: choices, wildcards"),
+        ({"style_prompt": "<lora:ink:1> a sea"}, RequestError, "--style-prompt <lora:ink:1> a sea: choices"),
     ],
 )
 def test_what_cannot_be_read_is_refused_before_there_is_a_model(flags, error, words, folder):
