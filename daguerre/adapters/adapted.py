@@ -32,6 +32,7 @@ class AdapterFile:
     name: str = ""  # by which a prompt asks for anything else; "": none does, and a record has the file's
     ranks: int | None = None  # only the first so many of a LoRA; None: all
     during: Pass = ""  # the pass of a hires fix to be used in alone
+    inversion: TextualInversion | None = None  # what is in an embedding's file, where that has been read
 
 
 @contextmanager
@@ -66,7 +67,7 @@ def adapted(model: Model, files: Sequence[AdapterFile]) -> Iterator[tuple[Model,
 def _read(file: AdapterFile, model: Model) -> tuple[str, Attach]:
     """What a record calls a file, and what attaches it."""
     if file.kind == "embedding":
-        inversion = TextualInversion.load(file.path, model, file.word)
+        inversion = file.inversion or TextualInversion.load(file.path, model, file.word)
         return inversion.word, inversion.attach
     if file.kind == "hypernetwork":
         attach = partial(Hypernetwork.load(file.path, model).attach, strength=file.weight)

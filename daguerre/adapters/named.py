@@ -96,12 +96,12 @@ def words_of(request: TextToImage, folder: Path, model: Model) -> list[AdapterFi
         known = WithWord(Tokenizer(), path.stem, range(0)).pattern
         if known.search(text):
             try:
-                TextualInversion.load(path, model, path.stem)
+                inversion = TextualInversion.load(path, model, path.stem)
             except ValueError as fault:
                 log.warning("left out of the prompt's words: %s", fault)
                 continue
             text = known.sub("\n", text)
-            files.append(AdapterFile(kind="embedding", path=path, word=path.stem))
+            files.append(AdapterFile(kind="embedding", path=path, word=path.stem, inversion=inversion))
     return files[::-1]  # what is attached last is looked for first
 
 

@@ -2,8 +2,11 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from daguerre.adapters.named import called, find, networks_of
+from daguerre.adapters.adapted import adapted
+from daguerre.adapters.named import called, find, networks_of, words_of
+from daguerre.adapters.textual_inversion import TextualInversion
 from daguerre.request import Hires, RequestError, TextToImage
+from tests.toy import toy
 
 
 @pytest.fixture
@@ -47,6 +50,17 @@ def test_tags_in_comments_and_negative_prompts_ask_for_nothing(folder):
     assert asked("a # <lora:peft>", folder) == []
     assert asked("a # <lora:peft>", folder, comments=False) != []
     assert asked("a", folder, negative_prompt="<lora:peft>") == []
+
+
+def test_an_embedding_that_a_prompt_names_is_read_once(tmp_path):
+    model, path = toy(), tmp_path / "ink.safetensors"
+    TextualInversion.new(model, "ink", 2, "", seed=1).save(path)
+    request = TextToImage(prompt="a drawing in ink")
+    files = words_of(request, tmp_path, model)
+    path.write_bytes(b"gone")
+    with adapted(model, files) as (inked, (used,)):
+        assert used.name == "ink"
+        assert not torch.equal(inked.encode(request)[0].tokens, model.encode(request)[0].tokens)
 
 
 def passes(hires, folder, prompt="a <lora:peft:0.5>", **changes):
