@@ -54,7 +54,7 @@ class Progress:
 
 
 class Preview:
-    """The picture as it stands, in one file that is replaced whole; skipped where it would cost too much time."""
+    """The picture as it stands, roughly, in one file that is replaced whole; skipped where it would cost too much."""
 
     def __init__(self, model: "Model", path: Path):
         self.model, self.path = model, path
@@ -65,9 +65,10 @@ class Preview:
         if begun < self.ready:
             return
         from ..files.durable import durable_write
-        from ..generate.drawing import to_image
+        from ..generate.preview import preview
 
-        image = to_image(self.model.vae.decode(step.x0.to(self.model.vae.post_quant.weight.dtype)))
+        factor, (height, width) = self.model.vae.config.factor, step.x0.shape[-2:]
+        image = preview(self.model, step.x0).resize((width * factor, height * factor))
         durable_write(self.path, lambda target: image.save(target, "PNG"))
         end = time.perf_counter()
         self.ready = end + (end - begun) * (1 / PREVIEW_SHARE - 1)
