@@ -9,15 +9,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import daguerre
-from daguerre.generate.controls import Region, Regions, half
+from daguerre.generate.controls import Region, Regions
 
 out = Path(sys.argv[1] if sys.argv[1:] else "outputs")
 model = daguerre.load_model()
-size = (256, 128)
 regions = Regions(
     regions=(
-        Region(mask=half("left", size), prompt="a strawberry, 3d render"),
-        Region(mask=half("right", size), prompt="a sunflower, 3d render"),
+        Region(mask="left", prompt="a strawberry, 3d render"),
+        Region(mask="right", prompt="a sunflower, 3d render"),
     )
 )
 request = replace(model.defaults, prompt="a strawberry and a sunflower, 3d render", seed=1, width=256, height=128)
