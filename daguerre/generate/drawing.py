@@ -139,7 +139,7 @@ class Drawing:
 
     def steps(self, i: int, x: Tensor) -> Generator[Step, None, Tensor]:
         """Yields the sampler's steps for picture i from the state x; returns the latents. Raises NumericError."""
-        noise = self._noise_source(self.seed(i))
+        noise = self.noise_source(self.seed(i))
         with self.model.on_device("unet"):
             sample = self.spec.sampler(self.request, self.model.levels)
             for step in sample(self.guided(), x, self.sigmas, self.cond, process=self.process, noise=noise):
@@ -148,9 +148,11 @@ class Drawing:
                 yield step
         return x
 
-    def _noise_source(self, seed: int) -> NoiseSource:
+    def noise_source(self, seed: int) -> NoiseSource:
+        """What the sampler adds within its steps. A1111's tree spans all levels, also where a picture is given."""
         if self.spec.noise == "brownian":
-            levels = self.sigmas[self.sigmas > 0]
+            sigmas = self.sigmas if self.request.noise == "cpu" else spanned(self.spec, self.model.levels, self.request)
+            levels = sigmas[sigmas > 0]
             ends = levels.min().item(), levels.max().item()
             if self.request.noise == "cpu":
                 return brownian([seed], self.shape, *ends, self.model.device)
@@ -265,15 +267,19 @@ def walked(spec: Spec, levels: NoiseLevels, request: TextToImage) -> Tensor:
 
     That has int(strength * steps) + 1 steps, as in A1111, or with `exact_steps` all of `steps`.
     """
-    levels, rho = levels.between(request.sigma_min, request.sigma_max), request.rho
-    if not isinstance(request, ImageToImage):
-        return spec.sigmas(request.schedule, levels, request.steps, rho)
-    steps, strength = request.steps, min(request.strength, 0.999)
-    if not request.exact_steps:
-        return spec.sigmas(request.schedule, levels, steps, rho)[-int(strength * steps) - 2 :]
-    longest = len(levels.sigmas)
-    total = max(steps, min(int(steps / strength), longest) if strength else longest)
-    return spec.sigmas(request.schedule, levels, total, rho)[-steps - 1 :]
+    sigmas, steps = spanned(spec, levels, request), request.steps
+    if isinstance(request, ImageToImage) and not request.exact_steps:
+        steps = int(min(request.strength, 0.999) * steps) + 1
+    return sigmas[-steps - 1 :]
+
+
+def spanned(spec: Spec, levels: NoiseLevels, request: TextToImage) -> Tensor:
+    """The whole schedule whose end is walked; with `exact_steps` of so many steps that its end has enough."""
+    levels, steps = levels.between(request.sigma_min, request.sigma_max), request.steps
+    if isinstance(request, ImageToImage) and request.exact_steps:
+        strength, longest = min(request.strength, 0.999), len(levels.sigmas)
+        steps = max(steps, min(int(steps / strength), longest) if strength else longest)
+    return spec.sigmas(request.schedule, levels, steps, request.rho)
 
 
 def to_image(pixels: Tensor) -> Image.Image:

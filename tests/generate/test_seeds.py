@@ -100,3 +100,16 @@ def test_exact_steps_are_all_walked_from_the_same_noise_level():
         assert abs(exact.sigmas[0] / some.sigmas[0] - 1) < 0.2
     with prepared(toy(), replace(request, strength=0.0)) as drawing:
         assert len(drawing.sigmas) == 21
+
+
+@pytest.mark.parametrize("noise", ["a1111", "nv"])
+@pytest.mark.parametrize("exact_steps", [False, True])
+def test_the_brownian_tree_of_a1111_spans_the_whole_schedule_however_little_of_it_is_walked(noise, exact_steps):
+    changes = {"sampler": "DPM++ SDE", "noise": noise, "exact_steps": exact_steps}
+    request = ImageToImage(prompt="", width=64, height=64, strength=0.5, **changes)
+    whole = TextToImage(
+        prompt="", steps=40 if exact_steps else 20, width=64, height=64, sampler="DPM++ SDE", noise=noise
+    )
+    with prepared(toy(), request) as drawing, prepared(toy(), whole) as all_of_it:
+        a, b = drawing.sigmas[:2]
+        assert torch.equal(drawing.noise_source(7)(a, b), all_of_it.noise_source(7)(a, b))
