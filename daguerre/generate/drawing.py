@@ -222,7 +222,7 @@ def prepared(
             request=request,
             spec=spec,
             sigmas=walked(spec, model.levels, request),
-            conditions=model.conditions(request, spec.calls * request.steps, after=after),
+            conditions=model.conditions(request, spec.counted(request.steps), after=after),
             unguided=model.denoiser(),
             after=after,
             part=part,

@@ -77,7 +77,7 @@ def drawn_twice(
         begun = time.perf_counter()
         with model.during("first") as whole, prepared(whole, replace(first, hires=None), controls) as drawing:
             latents = yield from drawing.steps(i, drawing.start(i))
-            calls = drawing.spec.calls * first.steps
+            calls = drawing.spec.counted(first.steps)
             latents = enlarged(model, latents, over, hires.upscaler, upscaler)
         with model.during("second") as whole, prepared(whole, over, controls, after=calls) as drawing:
             x = yield from drawing.steps(i, drawing.start(i, latents))

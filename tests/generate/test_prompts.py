@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from daguerre import TextToImage, text_to_image
+from daguerre.generate.drawing import prepared
 from daguerre.generate.text_to_image import Picture
 from daguerre.request import AdaptiveProjection, PerturbedAttention, RequestError
 from tests.toy import toy
@@ -55,6 +56,13 @@ def test_samplers_of_two_calls_count_two_to_a_step():
     assert by_share == by_number
     assert pixels("a red [apple:house:6]", sampler="Heun") == pixels("a red apple", sampler="Heun")
     assert pixels("a red [apple:house:2]", sampler="Heun") != by_number
+
+
+@pytest.mark.parametrize(("sampler", "calls"), [("Euler", 10), ("Heun", 20), ("DPM fast", 10), ("DPM adaptive", 10)])
+def test_half_of_the_steps_are_so_many_calls_in_a1111(sampler, calls):
+    request = replace(REQUEST, prompt="a red [apple:house:0.5]", sampler=sampler, steps=20)
+    with prepared(toy(), request) as drawing:
+        assert drawing.conditions[0].last == calls
 
 
 def test_the_negative_prompt_may_change():

@@ -46,6 +46,10 @@ class Spec:
             chosen["levels"] = levels
         return partial(self.sample, **chosen)
 
+    def counted(self, steps: int) -> int:
+        """The calls that a prompt's changes take for so many steps; with steps of its own, one each, as in A1111."""
+        return steps * (1 if self.own_levels else self.calls)
+
     def sigmas(self, schedule: str, levels: NoiseLevels, n: int, rho: float = 0.0) -> Tensor:
         """The n + 1 noise levels of n steps, descending to 0, for some to the lowest rung.
 
