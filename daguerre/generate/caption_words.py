@@ -69,7 +69,7 @@ def _joined(pieces: Sequence[str]) -> str:
 
 
 def _decoded(pairs: Sequence[str]) -> str:
-    """Byte pairs as a sentence on one line: each letter is one byte of UTF-8."""
+    """Byte pairs as a sentence on one line: each letter is one byte of UTF-8. A pair of other letters is left out."""
     letters = byte_letters()
     known = (pair if all(letter in letters for letter in pair) else "" for pair in pairs)
     text = bytes(letters[letter] for pair in known for letter in pair).decode("utf-8", "replace")
