@@ -5,6 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from daguerre.diffusion.samplers import SAMPLERS
 from daguerre.diffusion.schedule import SCHEDULES, find_schedule, karras, polyexponential, scaled_linear
 from daguerre.request import RequestError
 
@@ -91,6 +92,17 @@ def test_published_levels_and_those_between(name: str, first: float) -> None:
     assert torch.allclose(between[:-1:2], ten[:-1])
     assert between[1].item() == pytest.approx((14.615 * first) ** 0.5)
     assert SCHEDULES[name](LEVELS, 1).tolist() == pytest.approx([14.615, 0])
+
+
+@pytest.mark.parametrize("name", ["ddim_uniform", "turbo", "simple"])
+def test_schedules_that_count_rungs_refuse_more_steps_than_there_are(name: str) -> None:
+    few = LEVELS.between(5.0, 6.0)
+    spec, rungs = SAMPLERS["DPM++ 2M"], len(few.sigmas)
+    assert (spec.sigmas(name, few, rungs).diff() < 0).all()
+    with pytest.raises(
+        RequestError, match=rf"'{name}' has no {rungs + 1} different noise levels from 6 down to 5; take"
+    ):
+        spec.sigmas(name, few, rungs + 1)
 
 
 def test_linear_quadratic() -> None:

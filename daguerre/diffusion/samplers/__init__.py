@@ -53,7 +53,8 @@ class Spec:
     def sigmas(self, schedule: str, levels: NoiseLevels, n: int, rho: float = 0.0) -> Tensor:
         """The n + 1 noise levels of n steps, descending to 0, for some to the lowest rung.
 
-        rho is the exponent of "karras" and "polyexponential", 0 for their own; it means nothing to others.
+        rho is the exponent of "karras" and "polyexponential", 0 for their own; it means nothing to others. Raises
+        RequestError where the ladder has too few rungs for a schedule that counts in them.
         """
         discard = self.discard_penultimate and n < len(levels.sigmas)
         make = SCHEDULES[schedule]
@@ -64,6 +65,12 @@ class Spec:
             sigmas = cat([sigmas[:-2], sigmas[-1:]])
         if (self.preserving or self.own_levels) and sigmas[-2] > levels.sigmas[0]:
             sigmas[-1] = levels.sigmas[0]
+        if not (sigmas.diff() < 0).all():
+            low, high = levels.sigmas[[0, -1]].tolist()
+            raise RequestError(
+                f"schedule {schedule!r} has no {n} different noise levels from {high:g} down to {low:g}; "
+                "take fewer steps, other ends (sigma_min, sigma_max) or another schedule"
+            )
         return sigmas
 
     def start(self, noise: Tensor, sigma: Tensor, process: Process) -> Tensor:
