@@ -3,7 +3,6 @@
 import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -14,12 +13,14 @@ from .files import save_grid, save_picture, slug
 from .flags import BUILT_IN_MODEL, PLAIN, STANDARD, AdapterFlags, DrawingFlags, ModelFlags
 from .kinds import OUTPUT, Json, Switch
 from .language import WORDS_ALONE, LanguageFlags
+from .passes import ALONE, ONE_PASS, HiresFlags, RefinerFlags
 from .steering import UNSTEERED, SteeringFlags
 
 if TYPE_CHECKING:
     from ..diffusion.denoiser import Step
     from ..families.model import Model
-    from ..generate.drawing import Control, Picture
+    from ..generate.drawing import Picture
+    from ..generate.explore.job import Setup
 
     Task = Callable[..., Iterator[Step | Picture]]  # (model, request, controls=...)
 
@@ -62,18 +63,47 @@ class Means:
     with_model: ModelFlags = BUILT_IN_MODEL
     adapters: AdapterFlags = PLAIN
     language: LanguageFlags = WORDS_ALONE
+    steering: SteeringFlags = UNSTEERED
 
     def fields(self, **own: Any) -> dict[str, Any]:
         """The fields of a request: a command's own, and those that were given by flags."""
         return own | self.drawing.given()
 
+    def around(self, task: "Task") -> "Task":
+        """The task with all that steers it. Raises before there is a model where a file is missing."""
+        return self.steering.around(task)
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class FromText(Means):
+    """What every command takes that draws from a prompt alone: a second pass and a second model, too."""
+
+    hires: HiresFlags = ONE_PASS
+    refiner: RefinerFlags = ALONE
+
+    def fields(self, **own: Any) -> dict[str, Any]:
+        """As in `Means`, with the second pass."""
+        return super().fields(**own) | self.hires.given()
+
+    def around(self, task: "Task") -> "Task":
+        """As in `Means`, with the refiner."""
+        return self.refiner.around(super().around(task), self.with_model)
+
+    def setup(self) -> "Setup":
+        """What cells need beside their requests."""
+        from ..generate.explore.job import Setup
+
+        return Setup(
+            adapters=tuple(self.adapters.files()), steered=" ".join((self.steering.told(), self.refiner.told())).strip()
+        )
+
 
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
 class Run(Means):
-    """What every command takes that draws one request: its means, what steers it, and what becomes of the pictures."""
+    """What every command takes that draws one request: its means, and what becomes of the pictures."""
 
-    steering: SteeringFlags = UNSTEERED
     output: OutputFlags = AS_USUAL
 
     def draw(
@@ -83,7 +113,6 @@ class Run(Means):
         task: "Task",
         *,
         length: "Callable[[TextToImage, Model], int] | None" = None,
-        refiner: "Callable[[ModelFlags], list[Control]]" = lambda first: [],
     ) -> None:
         """Draws a request of a kind with the given fields, the model's own defaults for the others, and saves all.
 
@@ -92,16 +121,10 @@ class Run(Means):
         from ..generate.drawing import Picture, settled
         from .progress import Preview, Progress
 
-        files, output, task = self.adapters.files(), self.output, self.steering.around(task)
+        files, output, task = self.adapters.files(), self.output, self.around(task)
         asked = settled(kind(**given))  # says what is wrong before a model is loaded for it
         self.language.check(asked)
-        if asked.hires:
-            from ..generate.hires import second_pass
-
-            settled(second_pass(asked, asked.hires))
         plain = self.with_model.load()
-        if controls := refiner(self.with_model):
-            task = partial(task, controls=controls)
         request = settled(kind(**{**_defaults(plain, kind), **given}))
         as_file = output.out.suffix.lower() == ".png"
         folder, name = (output.out.parent if as_file else output.out), slug(request.prompt)
@@ -162,4 +185,4 @@ def _summary(path: Path, picture: "Picture") -> dict[str, Any]:
     }
 
 
-STANDARD_MEANS, STANDARD_RUN = Means(), Run()
+STANDARD_MEANS, STANDARD_RUN = FromText(), Run()

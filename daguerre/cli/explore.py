@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..request import RequestError, TextToImage
-from .drawing import Means
+from .drawing import FromText, step_count
 from .exit import Failure
 from .files import slug
 from .flags import ModelFlags
@@ -66,11 +66,11 @@ def checker(flags: ModelFlags) -> "Callable[[Setup], None]":
 def said_of(jobs: "Collection[Job]") -> str:
     """What a user wants to know before a long wait, such as "12 pictures, 2 models, 240 steps"."""
     models = len({(job.setup.model, job.setup.vae) for job in jobs})
-    steps = sum(job.request.steps for job in jobs)
+    steps = sum(step_count(job.request) for job in jobs)
     return f"{len(jobs):,} pictures, {models} {'model' if models == 1 else 'models'}, {steps:,} steps"
 
 
-def spoken(jobs: "Iterable[Job]", means: Means) -> "tuple[Job, ...]":
+def spoken(jobs: "Iterable[Job]", means: FromText) -> "tuple[Job, ...]":
     """The jobs with their styles and choices made.
 
     Raises an error for prompts that cannot be read or name what is not there, and for a clip skip that a model has no
@@ -97,7 +97,7 @@ def _check_clip_skip(job: "Job", flags: ModelFlags) -> None:
 
 
 def draw_all(
-    jobs: "Sequence[Job]", means: Means, folder: Path, titles: Sequence[str], *, quiet: bool = False
+    jobs: "Sequence[Job]", means: FromText, folder: Path, titles: Sequence[str], *, quiet: bool = False
 ) -> "Iterator[Done]":
     """Draws into a folder what is not there yet; tells of it on standard error, and of each file to the caller.
 
@@ -106,17 +106,17 @@ def draw_all(
     from ..generate.explore.cells import Begun, Done, draw_cells, there_already
     from ..generate.text_to_image import text_to_image
 
-    named = replace(means.language, style=(), styles=None)
+    named, steered = replace(means.language, style=(), styles=None), means.around(text_to_image)
 
     def task(model: "Model", request: TextToImage) -> "Iterator[Step | Picture]":
-        return named.drawn(model, request, (), text_to_image)
+        return named.drawn(model, request, (), steered)
 
     left = set(jobs) - there_already(folder, jobs).keys()
     if not quiet:
         print(f"{len(jobs):,} cells; to draw: {said_of(left)}", file=sys.stderr)
     names = [f"{job.request.seed}-{slug(title or job.request.prompt)}" for job, title in zip(jobs, titles, strict=True)]
     steps, begun = 0, 0
-    with Progress(sum(job.request.steps for job in left), 1, quiet=quiet) as progress:
+    with Progress(sum(step_count(job.request) for job in left), 1, quiet=quiet) as progress:
         bar = progress.bar
         for event in draw_cells(jobs, loader(means.with_model), folder, names=names, task=task):
             if isinstance(event, Begun):

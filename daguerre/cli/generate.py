@@ -18,4 +18,5 @@ def generate(
     """
     from ..generate.text_to_image import text_to_image
 
-    run.draw(TextToImage, run.fields(prompt=prompt, **hires.given()), text_to_image, refiner=refiner.controls)
+    task = refiner.around(text_to_image, run.with_model)
+    run.draw(TextToImage, run.fields(prompt=prompt, **hires.given()), task)

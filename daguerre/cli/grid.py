@@ -12,14 +12,12 @@ from typing import TYPE_CHECKING, Any
 from ..files.durable import durable_new
 from ..provenance import infotext, png
 from ..request import RANDOM_SEED, RequestError, TextToImage
-from .drawing import STANDARD_MEANS, Means
+from .drawing import STANDARD_MEANS, FromText
 from .files import slug
 from .kinds import Json, Switch
 
 if TYPE_CHECKING:
-    from ..adapters.adapted import AdapterFile
     from ..generate.explore.cells import Done
-    from ..generate.explore.job import Job
     from ..generate.explore.plan import Plan
     from ..generate.explore.sheet import Look
 
@@ -31,7 +29,7 @@ def grid(
     x: str = "",
     y: str = "",
     z: str = "",
-    means: Means = STANDARD_MEANS,
+    means: FromText = STANDARD_MEANS,
     out: Path | None = None,
     resume: Switch = False,
     margin: int = 0,
@@ -68,16 +66,17 @@ def grid(
     json_lines
         Print one JSON object per picture.
     """
+    from ..generate.explore.job import Job
     from ..generate.explore.plan import plan_grid
     from ..generate.explore.sheet import Look
     from .explore import checker, defaults_of, draw_all, flags_of, spoken
 
     look, check = Look(labels, margin), checker(means.with_model)
     folder = folder_for(out, "grid", prompt, resume=resume)
-    fields, files = seeded(means.fields(prompt=prompt), folder), tuple(means.adapters.files())
-    first = plan_grid(_job(TextToImage(**fields), files), x, y, z, check=check).jobs[0].setup
+    fields, setup = seeded(means.fields(prompt=prompt), folder), means.setup()
+    first = plan_grid(Job(TextToImage(**fields), setup), x, y, z, check=check).jobs[0].setup
     request = replace(defaults_of(flags_of(first, means.with_model)), **fields)  # those of an axis's first model
-    plan = plan_grid(_job(request, files), x, y, z)
+    plan = plan_grid(Job(request, setup), x, y, z)
     plan = replace(plan, jobs=spoken(plan.jobs, means))
     _drawn(plan, partial(draw_all, means=means), folder, look, json_lines, sheets)
 
@@ -86,7 +85,7 @@ def matrix(
     prompt: str,
     /,
     *,
-    means: Means = STANDARD_MEANS,
+    means: FromText = STANDARD_MEANS,
     out: Path | None = None,
     resume: Switch = False,
     at_start: Switch = False,
@@ -116,6 +115,7 @@ def matrix(
     json_lines
         Print one JSON object per picture.
     """
+    from ..generate.explore.job import Job
     from ..generate.explore.matrix import plan_matrix
     from ..generate.explore.sheet import Look
     from .explore import defaults_of, draw_all, spoken
@@ -124,16 +124,10 @@ def matrix(
     folder = folder_for(out, "matrix", prompt, resume=resume)
     fields = seeded(means.fields(prompt=prompt), folder)
     TextToImage(**fields)  # says what is wrong before a file is opened for it
-    job = _job(replace(defaults_of(means.with_model), **fields), tuple(means.adapters.files()))
+    job = Job(replace(defaults_of(means.with_model), **fields), means.setup())
     plan = plan_matrix(job, at_start=at_start, different_seeds=different_seeds)
     plan = replace(plan, jobs=spoken(plan.jobs, means))
     _drawn(plan, partial(draw_all, means=means), folder, look, json_lines)
-
-
-def _job(request: TextToImage, files: "tuple[AdapterFile, ...]") -> "Job":
-    from ..generate.explore.job import Job, Setup
-
-    return Job(request, Setup(adapters=files))
 
 
 def _drawn(

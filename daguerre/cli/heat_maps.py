@@ -1,22 +1,24 @@
 """`daguerre heatmap`: which word of a prompt drew what."""
 
 import json
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..files.durable import durable_new
 from ..provenance import png
 from ..request import RequestError, TextToImage
-from .drawing import STANDARD_MEANS, Means
+from .drawing import STANDARD_MEANS, FromText, step_count
 from .files import save_picture, slug
 from .kinds import Json, Texts
 
 if TYPE_CHECKING:
     from PIL import Image
 
-    from ..generate.drawing import Picture
+    from ..diffusion.denoiser import Step
+    from ..families.model import Model
+    from ..generate.drawing import Control, Picture
 
 
 def heatmap(
@@ -24,7 +26,7 @@ def heatmap(
     /,
     *,
     word: Texts = (),
-    means: Means = STANDARD_MEANS,
+    means: FromText = STANDARD_MEANS,
     out: Path = Path("outputs"),
     json_lines: Json = False,
 ) -> None:
@@ -57,8 +59,12 @@ def heatmap(
     files, request = means.adapters.files(), settled(replace(defaults_of(means.with_model), **fields))
     means.language.check(request)
     maps = HeatMaps(word)
-    task = partial(text_to_image, controls=[maps])
-    with Progress(request.steps, 1, quiet=json_lines) as progress:
+
+    def watched(model: "Model", one: TextToImage, controls: "Sequence[Control]" = ()) -> "Iterator[Step | Picture]":
+        return text_to_image(model, one, (*controls, maps))
+
+    task = means.around(watched)
+    with Progress(step_count(request), 1, quiet=json_lines) as progress:
         for event in means.language.drawn(means.with_model.load(), request, files, task):
             if isinstance(event, Picture):
                 picture = event

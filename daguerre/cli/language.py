@@ -78,14 +78,14 @@ class LanguageFlags:
     def read(self, request: TextToImage) -> None:
         """Raises an error for prompts that cannot be read, in either pass, and for what they name and is not there."""
         from ..diffusion.samplers import find_sampler
-        from ..generate.hires import second_pass
+        from ..generate.hires import passes
 
         self.networks(request)
-        calls = find_sampler(request.sampler)[0].calls * request.steps
-        check_prompts(request, calls)
-        if request.hires:
-            over = second_pass(request, request.hires)
-            check_prompts(over, find_sampler(over.sampler)[0].calls * over.steps, after=calls)
+        after = 0
+        for one in passes(request):
+            calls = find_sampler(one.sampler)[0].calls * one.steps
+            check_prompts(one, calls, after=after)
+            after += calls
 
     def check(self, request: TextToImage) -> None:
         """Raises an error for what is not found or cannot be read, before there is a model."""

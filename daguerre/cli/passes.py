@@ -1,16 +1,22 @@
 """Flags for more than one pass or model: the picture drawn over enlarged, and the last steps by a refiner."""
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from cyclopts import Parameter
 
-from ..request import Hires
+from ..request import Hires, TextToImage
 from .flags import ModelFlags, width_and_height
 from .kinds import HIRES, REFINER
+from .models import find
 
 if TYPE_CHECKING:
-    from ..generate.drawing import Control
+    from ..diffusion.denoiser import Step
+    from ..families.model import Model
+    from ..generate.drawing import Control, Picture
+    from .drawing import Task
 
 
 @Parameter(name="*", group=HIRES)
@@ -85,14 +91,30 @@ class RefinerFlags:
     refiner: str | None = None
     switch_at: float = 0.8
 
-    def controls(self, first: ModelFlags) -> "list[Control]":
-        """The refiner, on the first model's device, where there is one."""
+    def told(self) -> str:
+        """What changes with these flags and with the model's file; "" where there is none."""
         if self.refiner is None:
-            return []
+            return ""
+        from ..files.reader import open_checkpoint
+
+        return f"{self} {open_checkpoint(find(self.refiner).path).sha256}"
+
+    def around(self, task: "Task", first: ModelFlags) -> "Task":
+        """The task with the refiner, on the first model's device, where there is one; it is loaded when it draws."""
+        if self.refiner is None:
+            return task
         from ..generate.refiner import Refiner
 
+        find(self.refiner)  # says what is wrong before the first model is loaded
         flags = replace(first, model=self.refiner, vae=None, base=None, family=None, prediction=None)
-        return [Refiner(flags.load(), self.switch_at)]
+        loaded = cache(flags.load)
+
+        def refined(
+            model: "Model", request: TextToImage, controls: "Sequence[Control]" = (), **given: Any
+        ) -> "Iterator[Step | Picture]":
+            return task(model, request, controls=(*controls, Refiner(loaded(), self.switch_at)), **given)
+
+        return refined
 
 
 ONE_PASS, ALONE = HiresFlags(), RefinerFlags()

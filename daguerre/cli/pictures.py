@@ -2,7 +2,6 @@
 
 import json
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -182,8 +181,7 @@ def _refined(task: "Task", then: Record, flags: ModelFlags, refiner: str | None)
     """The task with the refiner of the record, if there was one."""
     for used in then.controls:
         if used.kind == "refiner":
-            controls = RefinerFlags(refiner=refiner or used.name, switch_at=used.start).controls(flags)
-            return partial(task, controls=controls)
+            return RefinerFlags(refiner=refiner or used.name, switch_at=used.start).around(task, flags)
     return task
 
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from ..request import RequestError
-from .drawing import STANDARD_MEANS, Means
+from .drawing import STANDARD_MEANS, FromText
 from .grid import folder_for, seeded
 from .kinds import Json, Switch
 
@@ -16,7 +16,7 @@ def prompts(
     file: Path,
     /,
     *,
-    means: Means = STANDARD_MEANS,
+    means: FromText = STANDARD_MEANS,
     out: Path | None = None,
     resume: Switch = False,
     next_seeds: Switch = False,
@@ -37,7 +37,7 @@ def prompts(
     json_lines
         Print one JSON object per picture.
     """
-    from ..generate.explore.job import Job, Setup
+    from ..generate.explore.job import Job
     from ..generate.explore.prompt_file import read_prompts
     from .explore import checker, defaults_of, draw_all, spoken
 
@@ -51,7 +51,7 @@ def prompts(
         raise RequestError(f"{file}: more than {MAX_BYTES >> 20} MB; draw it in parts")
     folder = folder_for(out, "prompts", file.stem, resume=resume)
     fields = seeded(means.fields(prompt=""), folder)
-    base = Job(replace(defaults_of(means.with_model), **fields), Setup(adapters=tuple(means.adapters.files())))
+    base = Job(replace(defaults_of(means.with_model), **fields), means.setup())
     try:
         jobs = spoken(read_prompts(text, base, next_seeds=next_seeds), means)
         for setup in {job.setup: None for job in jobs}:

@@ -24,7 +24,7 @@ def steered_again(made: Path, then: Record, given: Sequence[Path], task: "Task")
     """The task with what the record tells of. Raises Failure where one of the files is not among those given."""
     if all(used.kind in OTHERS for used in then.controls):
         return task
-    files = {path: _hash(path) for path in given}
+    files = {path: sha256_of(path) for path in given}
     pictures = {used.role: _picture(made, used, files) for used in _controls(then)}
     for used in then.controls:
         if used.sha256 and used.kind not in OTHERS:
@@ -73,7 +73,8 @@ def _controls(then: Record) -> list[UsedPicture]:
     return [used for used in then.pictures if used.role.startswith("control ")]
 
 
-def _hash(path: Path) -> str:
+def sha256_of(path: Path) -> str:
+    """The identity of a file of any kind, or of a folder's weights."""
     from ..adapters.lora_file import adapter_sha256
     from ..files.reader import open_checkpoint
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Any, Literal
+from weakref import WeakKeyDictionary
 
 from cyclopts import Parameter
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
     from ..diffusion.denoiser import Step
     from ..families.model import Model
+    from ..generate.controls.style import Style
     from ..generate.drawing import Control, Picture
     from .drawing import Task
 
@@ -79,14 +81,35 @@ class SteeringFlags:
         style, masks = self._style(), [_mask(text) for text in self.region]
         if not (asked or style or masks):
             return task
+        regions = self._regions(masks)
+        loaded: WeakKeyDictionary[Any, list[Control]] = WeakKeyDictionary()  # by the network that they steer
 
         def steered(
             model: "Model", request: TextToImage, controls: "Sequence[Control]" = (), **given: Any
         ) -> "Iterator[Step | Picture]":
-            own = [*style, *(self._control(one, model) for one in asked), *self._regions(masks)]
-            return task(model, request, controls=(*own, *controls), **given)
+            if model.unet not in loaded:
+                loaded[model.unet] = [self._control(one, model) for one in asked]
+            return task(model, request, controls=(*style, *loaded[model.unet], *regions, *controls), **given)
 
         return steered
+
+    def told(self) -> str:
+        """What changes with these flags and with what is in their files; "" where nothing steers."""
+        if self == SteeringFlags():
+            return ""
+        from ..generate.controls.picture_prompt import vision_beside
+        from ..provenance.record import pixel_sha256
+        from .steered_again import sha256_of
+
+        asked = [_Asked.read(text) for text in self.control]
+        eyes = [self.image_encoder or vision_beside(one.path) for one in asked if one.kind == PROMPT]
+        images = [
+            *(one.how.get("image") for one in asked),
+            *(style.image for style in self._style()),
+            *(mask for mask, _ in map(_mask, self.region) if not isinstance(mask, str)),
+        ]
+        files = map(sha256_of, (*(one.path for one in asked), *eyes))
+        return " ".join((repr(self), *files, *(pixel_sha256(image) for image in images if image)))
 
     def _control(self, asked: "_Asked", model: "Model") -> "Control":
         from ..generate.controls.networks import NetworkControl, load_control
@@ -99,7 +122,7 @@ class SteeringFlags:
         encoder = self.image_encoder or vision_beside(asked.path)
         return PicturePrompt(loaded=loaded, vision=load_vision(encoder, model), **asked.how)
 
-    def _style(self) -> "list[Control]":
+    def _style(self) -> "list[Style]":
         if self.style_picture is None and not self.style_prompt:
             return []
         from ..generate.controls.style import Style

@@ -11,7 +11,7 @@ from PIL import Image
 from ..files.durable import durable_new
 from ..provenance import infotext, png
 from ..request import RequestError, TextToImage
-from .drawing import STANDARD_MEANS, Means
+from .drawing import STANDARD_MEANS, FromText, step_count
 from .files import save_picture, slug
 from .grid import folder_for, seeded
 from .kinds import Switch, Texts
@@ -35,7 +35,7 @@ def travel(
     loop: Switch = False,
     fps: float = 12,
     kind: Annotated[Kind, Parameter(name="--format")] = "webp",
-    means: Means = STANDARD_MEANS,
+    means: FromText = STANDARD_MEANS,
     out: Path | None = None,
     resume: Switch = False,
 ) -> None:
@@ -63,14 +63,14 @@ def travel(
         Go on in the folder of before; only what is missing is drawn.
     """
     from ..generate.explore.animation import animated
-    from ..generate.explore.job import Job, Setup
+    from ..generate.explore.job import Job
     from ..generate.explore.travel import plan_travel
     from ..generate.explore.values import numbers
     from .explore import defaults_of, draw_all, spoken
 
     milliseconds, folder = _milliseconds(fps), folder_for(out, "travel", prompt, resume=resume)
     fields = seeded(means.fields(prompt=prompt), folder)
-    base = Job(replace(defaults_of(means.with_model), **fields), Setup(adapters=tuple(means.adapters.files())))
+    base = Job(replace(defaults_of(means.with_model), **fields), means.setup())
     stops = [int(number) for number in numbers(seeds, whole=True)] if seeds else []
     jobs = spoken(plan_travel(base, seeds=stops, prompts=to, frames=frames, loop=loop), means)
     titles = [f"frame {i + 1}" for i in range(len(jobs))]
@@ -91,7 +91,7 @@ def film(
     fps: float = 8,
     kind: Annotated[Kind, Parameter(name="--format")] = "webp",
     quick: Switch = False,
-    means: Means = STANDARD_MEANS,
+    means: FromText = STANDARD_MEANS,
     out: Path = Path("outputs"),
 ) -> None:
     """Draw a picture and save how it came to be: what each step takes it for, as an animation.
@@ -121,10 +121,12 @@ def film(
     frames: list[Image.Image] = []
     means.language.check(settled(request))
 
-    def task(model: "Model", asked: TextToImage) -> "Iterator[Step | Picture]":
-        return means.language.drawn(model, settled(asked), files, text_to_image)
+    steered = means.around(text_to_image)
 
-    with Progress(request.steps, 1, quiet=False) as bar:
+    def task(model: "Model", asked: TextToImage) -> "Iterator[Step | Picture]":
+        return means.language.drawn(model, settled(asked), files, steered)
+
+    with Progress(step_count(request), 1, quiet=False) as bar:
         for event in filmed(means.with_model.load(), request, quick=quick, task=task):
             if isinstance(event, Image.Image):
                 bar.step(0, len(frames))

@@ -32,6 +32,15 @@ FILTERS = {"Lanczos": Image.Resampling.LANCZOS, "Nearest": Image.Resampling.NEAR
 BUILT_IN = "built-in"
 
 
+def passes(request: TextToImage) -> tuple[TextToImage, ...]:
+    """The request with every choice made, and that of its second pass where it has one.
+
+    Raises RequestError for what no model can draw.
+    """
+    first = settled(request)
+    return (first, settled(second_pass(first, first.hires))) if first.hires else (first,)
+
+
 def second_pass(first: TextToImage, hires: Hires) -> ImageToImage:
     """The request for the pass over the enlarged picture. Raises RequestError for a size that cannot be drawn."""
     values = {f.name: getattr(first, f.name) for f in fields(TextToImage)}
@@ -65,8 +74,7 @@ def drawn_twice(
     model: Model, request: TextToImage, hires: Hires, controls: Sequence[Control]
 ) -> Generator[Step | Picture, None, None]:
     """Yields the steps of both passes of every picture, and each picture after them."""
-    first = settled(request)
-    over = settled(second_pass(first, hires))
+    first, over = passes(request)
     if any(second_prompts(first)):
         with model.during("second") as whole:
             whole.encode(over)  # refused now, not after a pass

@@ -115,6 +115,9 @@ def test_prompts_from_a_file(said, tmp_path):
     assert [json.loads(line)["path"] for line in again] == out
     (tmp_path / "wishes.txt").write_text("an apple\n--steps none")
     assert "wishes.txt: line 2: steps is 'none'" in said("prompts", "wishes.txt", *SMALL, code=2)
+    (tmp_path / "wishes.txt").write_text("an apple\na (b:1..2)\n")
+    assert "weight '1..2' is not a number" in said("prompts", "wishes.txt", *SMALL, "--out", "unread", code=2)
+    assert not (tmp_path / "unread").exists()
     (tmp_path / "wishes.txt").write_text("an apple\n--prompt x --sd_model toi")
     assert "no model 'toi'" in said("prompts", "wishes.txt", *SMALL, code=2)
     (tmp_path / "wishes.txt").write_bytes(b"\xff\xfe\x00")
@@ -132,6 +135,9 @@ def test_a_travel(said, tmp_path, kind):
     middle = next(path for path in cells if png.read(path)[0].request.variation_strength == 0.5)
     assert "AND a pear :0.5" in png.read(middle)[0].request.prompt
     assert "pixel-identical" in said("reproduce", middle)
+    told = said("travel", "an apple", "--to", "a (b:1..2)", "--frames", 1, *SMALL, "--out", "unread", code=2)
+    assert "weight '1..2' is not a number" in told
+    assert not (tmp_path / "unread").exists()
     assert "fps is 0" in said("travel", "an apple", *way, *SMALL, "--fps", 0, code=2)
 
 
@@ -159,3 +165,51 @@ def test_styles_and_choices_are_made_once_for_each_cell(said, tmp_path):
     assert sorted(folder.iterdir()) == sorted(cells)
     assert "'ink'" in said("grid", "a <lora:ink:1>", "--x", "cfg: 1, 2", *SMALL, code=2)
     assert "pixel-identical" in said("reproduce", cells[0])
+
+
+def test_settings_of_the_second_pass_can_be_axes(said, tmp_path):
+    said("grid", "an apple", "--x", "hires.scale: 1, 2", "--hires", 2, "--hires-steps", 1, *SMALL)
+    sizes = set()
+    for path in (tmp_path / "outputs/grid-an-apple/cells").iterdir():
+        with Image.open(path) as cell:
+            sizes.add(cell.size)
+    assert sizes == {(64, 64), (128, 128)}
+    way = ("grid", "an apple", "--x", "hires.sampler: Euler, Oiler", "--hires", 2)
+    assert "unknown sampler 'Oiler'" in said(*way, *SMALL, "--out", "unread", code=2)
+    assert not (tmp_path / "unread").exists()
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("grid", "an apple", "--x", "cfg: 1, 3"),
+        ("matrix", "an apple|red"),
+        ("prompts", "wishes.txt"),
+        ("travel", "an apple", "--seeds", "6", "--frames", 1),
+        ("film", "an apple"),
+        ("heatmap", "an apple"),
+    ],
+    ids=lambda command: command[0],
+)
+def test_what_steers_one_picture_steers_many(said, tmp_path, command):
+    (tmp_path / "wishes.txt").write_text("an apple\na pear\n")
+    write_toy(toy(seed=1), tmp_path / "second.safetensors")
+    more = ("--hires", 1.5, "--region", "left:a car", "--refiner", "second", "--switch-at", 0.5)
+    said(*command, *SMALL[:2], "--steps", 2, *SMALL[4:], "--seed", 5, *more, "--out", "made")
+    records = [record for path in Path("made").rglob("*.png") if (record := png.read(path)[0])]
+    assert records
+    for record in records:
+        assert record.request.hires.scale == 1.5
+        assert [(used.kind, used.name) for used in record.controls] == [("region", "a car"), ("refiner", "second")]
+
+
+def test_cells_that_something_else_steered_are_drawn_anew(said, tmp_path):
+    way = ("grid", "an apple", "--x", "cfg: 1, 3", *SMALL, "--seed", 5, "--out", "made", "--resume")
+    given = tmp_path / "given.png"
+    for steered in ((), ("--region", "left:a car"), ("--region", f"{given}:a car")) * 2:
+        Image.new("L", (64, 64), 255).save(given)
+        said(*way, *steered)
+    assert len(list(Path("made/cells").iterdir())) == 6
+    Image.linear_gradient("L").save(given)
+    said(*way, "--region", f"{given}:a car")
+    assert len(list(Path("made/cells").iterdir())) == 8

@@ -11,6 +11,7 @@ from ...diffusion.denoiser import Step
 from ...families.model import Model
 from ...request import RequestError, TextToImage
 from ..drawing import Picture, to_image
+from ..hires import passes
 from ..preview import preview
 from ..text_to_image import text_to_image
 
@@ -61,10 +62,10 @@ def film(
     """
     if request.count != 1:
         raise RequestError(f"count is {request.count}; a film is of one picture")
+    last = passes(request)[-1]
     for event in task(model, request):
         if isinstance(event, Picture):
             yield event
-        elif quick:
-            yield preview(model, event.x0).resize((request.width, request.height), Image.Resampling.BICUBIC)
         else:
-            yield to_image(model.decode(event.x0))
+            frame = preview(model, event.x0) if quick else to_image(model.decode(event.x0))
+            yield frame.resize((last.width, last.height), Image.Resampling.BICUBIC)

@@ -17,6 +17,7 @@ class Setup:
     model: str = ""  # "": the caller's own choice
     vae: str = ""  # likewise; "none": the model's own
     adapters: tuple[AdapterFile, ...] = ()
+    steered: str = ""  # by what else, in words of the caller's that change with it
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from ...request import MAX_SEED, RANDOM_SEED, RequestError, TextToImage
 from ..drawing import settled
+from ..hires import passes
 from .axes import Axis, Value, read_axis
 from .job import Job, Setup
 
@@ -110,7 +111,7 @@ def _check_alone(axis: Axis, base: Job, check: Check) -> None:
     for value in axis.values:
         try:
             job = value.change(base)
-            settled(job.request)
+            passes(job.request)
             if job.setup != base.setup:
                 check(job.setup)
         except (ValueError, OSError) as error:
@@ -121,7 +122,7 @@ def _check_together(plan: Plan, axes: Sequence[Axis | None]) -> None:
     """Raises RequestError for a cell that cannot be drawn, and for an axis that changes nothing."""
     for i, job in enumerate(plan.jobs):
         try:
-            settled(job.request)
+            passes(job.request)
         except RequestError as error:
             raise RequestError(f"cell {plan.title(i)!r}: {error}") from error
     for side, axis in enumerate(axes):

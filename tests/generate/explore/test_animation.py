@@ -1,4 +1,5 @@
 import io
+from dataclasses import replace
 
 import pytest
 from PIL import Image, ImageChops
@@ -6,7 +7,7 @@ from PIL import Image, ImageChops
 from daguerre import TextToImage, text_to_image
 from daguerre.generate.drawing import to_image
 from daguerre.generate.explore.animation import animated, film
-from daguerre.request import RequestError
+from daguerre.request import Hires, RequestError
 from tests.toy import toy
 
 REQUEST = TextToImage(prompt="a red apple", steps=3, width=64, height=64, seed=7, cfg_scale=1)
@@ -60,3 +61,10 @@ def test_quick_films_are_as_large_and_alike():
     *_, plain = film(toy(), REQUEST)
     assert picture.record.pixel_sha256 == plain.record.pixel_sha256
     assert len({frame.tobytes() for frame in frames}) == 3
+
+
+@pytest.mark.parametrize("quick", [False, True])
+def test_both_passes_of_a_hires_fix_are_as_large_as_the_picture(quick):
+    *frames, picture = film(toy(), replace(REQUEST, hires=Hires(scale=1.5)), quick=quick)
+    assert {frame.size for frame in frames} == {picture.image.size} == {(96, 96)}
+    assert len(frames) == 6
