@@ -78,7 +78,7 @@ class DrawingFlags:
     noise
         Whose random numbers: our own, those of A1111 with its RNG set to CPU, or to NV.
     rho
-        How steep the karras and polyexponential schedules are.
+        How steep the karras and polyexponential schedules are, 0.1 to 20.
     sigma_min
         The noise level that a schedule ends at, before 0.
     sigma_max

@@ -32,7 +32,7 @@ LIMITS: dict[str, tuple[float, float]] = {
     "s_churn": (0, 100),
     "s_noise": (0, 2),
     "ensd": (0, MAX_SEED),
-    "rho": (0, 20),
+    "rho": (0.1, 20),  # below, powers of 1 / rho overflow
     "noise_multiplier": (0, 1.5),
     "image_cfg_scale": (0, 30),
     "mask_blur": (0, 64),

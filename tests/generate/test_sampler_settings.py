@@ -96,6 +96,13 @@ def test_impossible_settings_are_refused_by_name(field: str, value: object) -> N
         replace(REQUEST, **{field: value})
 
 
+def test_the_least_rho_still_draws_and_less_is_refused() -> None:
+    """Powers of 1 / rho overflow, and the weights would be blamed."""
+    drawn(replace(REQUEST, schedule="karras", rho=0.1))
+    with pytest.raises(RequestError, match=r"rho is 0\.001; it must be a number from 0\.1 to 20"):
+        replace(REQUEST, rho=0.001)
+
+
 def test_ends_of_a_schedule_in_the_wrong_order() -> None:
     with pytest.raises(RequestError, match="the lowest noise level, 9, is not below the highest, 3"):
         drawn(replace(REQUEST, sigma_min=9.0, sigma_max=3.0))
