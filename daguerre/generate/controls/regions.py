@@ -137,6 +137,6 @@ def _values(region: Region, number: int, drawing: Drawing) -> Tensor:
 def _cond(drawing: Drawing, region: Region, number: int) -> Cond:
     plan = drawing.model.conditions(replace(drawing.request, prompt=region.prompt), drawing.conditions[-1].last)
     (cond, weight), *more = plan[0].positive
-    if len(plan) > 1 or more or weight != 1:
+    if more or weight != 1 or any(c.positive[0][0] is not cond for c in plan):  # the negative prompt may change
         raise RequestError(f"the prompt of region {number} changes over the steps or joins parts by AND; it cannot")
     return cond
