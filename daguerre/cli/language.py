@@ -83,7 +83,7 @@ class LanguageFlags:
         self.networks(request)
         after = 0
         for one in passes(request):
-            calls = find_sampler(one.sampler)[0].calls * one.steps
+            calls = find_sampler(one.sampler)[0].counted(one.steps)
             check_prompts(one, calls, after=after)
             after += calls
 

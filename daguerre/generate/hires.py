@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..diffusion.denoiser import Step
+from ..diffusion.samplers import find_sampler
 from ..families.model import Model
 from ..provenance.record import UsedPicture
 from ..request import Hires, ImageToImage, RequestError, TextToImage
@@ -75,9 +76,12 @@ def drawn_twice(
 ) -> Generator[Step | Picture, None, None]:
     """Yields the steps of both passes of every picture, and each picture after them."""
     first, over = passes(request)
-    if any(second_prompts(first)):
-        with model.during("second") as whole:
-            whole.encode(over)  # refused now, not after a pass
+    calls = find_sampler(first.sampler)[0].counted(first.steps)
+    try:
+        with model.during("second") as whole, prepared(whole, over, after=calls):
+            pass  # what cannot be drawn is refused now, not after a pass
+    except RequestError as error:
+        raise RequestError(f"the second pass: {error}") from error
     upscaler = None if hires.upscaler in LATENT | FILTERS else loaded(hires.upscaler)
     given = () if upscaler is None else (UsedPicture(role="hires upscaler", sha256=upscaler.sha256),)
     asked = replace(request, variation_seed=first.variation_seed)
@@ -85,7 +89,6 @@ def drawn_twice(
         begun = time.perf_counter()
         with model.during("first") as whole, prepared(whole, replace(first, hires=None), controls) as drawing:
             latents = yield from drawing.steps(i, drawing.start(i))
-            calls = drawing.spec.counted(first.steps)
             latents = enlarged(model, latents, over, hires.upscaler, upscaler)
         with model.during("second") as whole, prepared(whole, over, controls, after=calls) as drawing:
             x = yield from drawing.steps(i, drawing.start(i, latents))

@@ -98,6 +98,26 @@ def test_what_makes_no_sense_is_refused(values, words):
         draw(toy(), replace(REQUEST, hires=Hires(**values)))
 
 
+@pytest.mark.parametrize(
+    ("values", "hires", "words"),
+    [
+        (
+            {"tiling": "both"},
+            Hires(scale=1.13),
+            "the second pass: width is 72; with tiling it must be a multiple of 16",
+        ),
+        (
+            {"sigma_min": 5.0, "sigma_max": 6.0},
+            Hires(steps=99, schedule="turbo"),
+            "the second pass: schedule 'turbo' has",
+        ),
+    ],
+)
+def test_what_the_second_pass_cannot_draw_is_refused_before_the_first(values, hires, words):
+    with pytest.raises(RequestError, match=words):
+        next(iter(text_to_image(toy(), replace(HIGH, **values, hires=hires))))
+
+
 @pytest.fixture
 def networks(tmp_path):
     """A folder with two LoRAs for the toy model, and the files that a request's tags name there."""
