@@ -6,7 +6,7 @@ A name is any field of the request as in Python or as in A1111 ("cfg_scale", "CF
     size             512x768, 768x512
     guides           none, pag, freeu+sag, "pag:scale=2,layers=mid_attn+decoder.1": quotes keep commas, and a + joins
                      guides where the name of one follows
-    S/R              the first value is searched in both prompts, and replaced by each of them
+    S/R              the first value is searched in all prompts, and replaced by each of them
     order            some words of the prompt, in all orders
     model, vae       names or files; for a VAE also none, the model's own
     lora             files with weights, such as ink.safetensors:0.8, or none; beside those of all cells
@@ -208,14 +208,18 @@ def _size(typed: str, base: Job) -> Axis:
 
 
 def _with_prompts(job: Job, edit: Callable[[str], str]) -> Job:
-    prompt, negative = edit(job.request.prompt), edit(job.request.negative_prompt)
-    return replace(job, request=replace(job.request, prompt=prompt, negative_prompt=negative))
+    """The job with its prompts edited, in both passes."""
+    request, hires = job.request, job.request.hires
+    if hires:
+        hires = replace(hires, prompt=edit(hires.prompt), negative_prompt=edit(hires.negative_prompt))
+    prompt, negative = edit(request.prompt), edit(request.negative_prompt)
+    return replace(job, request=replace(request, prompt=prompt, negative_prompt=negative, hires=hires))
 
 
 def _search_and_replace(typed: str, base: Job) -> Axis:
     words = texts(typed)
-    if not words[0] or not (words[0] in base.request.prompt or words[0] in base.request.negative_prompt):
-        raise RequestError(f"{words[0]!r}, the first value, is what to replace; it is in neither prompt")
+    if not words[0] or _with_prompts(base, lambda prompt: prompt.replace(words[0], "")) == base:
+        raise RequestError(f"{words[0]!r}, the first value, is what to replace; it is in no prompt")
 
     def put(word: str) -> Change:
         return lambda job: _with_prompts(job, lambda prompt: prompt.replace(words[0], word))

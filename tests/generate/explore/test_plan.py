@@ -102,6 +102,14 @@ def test_search_and_replace_follows_the_axis_that_sets_the_prompt():
     assert [job.request.prompt for job in plan.jobs] == ["a red apple", "a green apple", "a red pear", "a green pear"]
 
 
+def test_search_and_replace_finds_the_prompts_of_a_second_pass():
+    base = Job(TextToImage(prompt="an apple", seed=1, hires=Hires(prompt="red fur", negative_prompt="a red frame")))
+    first, second = (job.request for job in plan_grid(base, "S/R: red, green").jobs)
+    assert first == base.request
+    assert second.hires == Hires(prompt="green fur", negative_prompt="a green frame")
+    assert second.prompt == "an apple"
+
+
 def test_models_vaes_and_loras():
     plan = plan_grid(BASE, "model: a.safetensors, owner/sd1.5", "vae: none, v.safetensors", "lora: none, ink.pt:0.5")
     setups = [job.setup for job in plan.jobs]
