@@ -1,5 +1,6 @@
 """Errors as a user should see them: one sentence, an exit code, no traceback."""
 
+import dis
 import logging
 import os
 import traceback
@@ -22,7 +23,9 @@ def friendly(error: Exception) -> Failure:
         traceback.print_exception(error)
     if isinstance(error, Failure):
         return error
-    if isinstance(error, ValueError):  # requests and files that cannot be used: their messages say what to do
+    if isinstance(error, ValueError) and is_meant(
+        error
+    ):  # requests and files that cannot be used: their messages say what to do
         return Failure(str(error), UNUSABLE)
     if isinstance(error, FileNotFoundError) and error.filename is not None:
         return Failure(f"{error.filename}: there is no such file or folder", UNUSABLE)
@@ -30,6 +33,21 @@ def friendly(error: Exception) -> Failure:
         return Failure(f"out of memory ({error}); try --low-memory, or a smaller --size")
     if isinstance(error, OSError):
         return Failure(str(error))
-    if isinstance(error, ModuleNotFoundError | ArithmeticError):
+    if isinstance(error, ModuleNotFoundError) or (isinstance(error, ArithmeticError) and is_meant(error)):
         return Failure(str(error))
     return Failure(f"{type(error).__name__}: {error} (set DAGUERRE_DEBUG=1 to see where)")
+
+
+def is_meant(error: Exception) -> bool:
+    """Whether an error is of our own making, so that its message is for users.
+
+    What `zip`, `int` or another library raises is of the same classes, and says nothing to them: it is a bug of ours.
+    """
+    if type(error).__module__.startswith("daguerre."):
+        return True
+    place = error.__traceback__
+    while place and place.tb_next:
+        place = place.tb_next
+    if place is None or not str(place.tb_frame.f_globals.get("__name__")).startswith("daguerre."):
+        return False
+    return place.tb_frame.f_code.co_code[place.tb_lasti] == dis.opmap["RAISE_VARARGS"]  # a `raise` of ours
