@@ -63,7 +63,7 @@ class Axis:
     name: str  # as labels say it
     typed: str  # its values as they were written
     values: tuple[Value, ...]
-    late: bool = False  # changes what other axes have set
+    late: int = 0  # changes what the axes of a smaller number have set
 
 
 def read_axis(text: str, base: Job) -> Axis:
@@ -194,7 +194,7 @@ def _guide_field(kind: str, name: str, typed: str, base: Job) -> Axis:
 
     values = _converted(type(known[name].default), name, typed)
     label = f"{kind} {name}"
-    return Axis(label, typed.strip(), tuple(Value(f"{label}: {said}", put(value)) for said, value in values), late=True)
+    return Axis(label, typed.strip(), tuple(Value(f"{label}: {said}", put(value)) for said, value in values), late=1)
 
 
 def _size(typed: str, base: Job) -> Axis:
@@ -224,7 +224,7 @@ def _search_and_replace(typed: str, base: Job) -> Axis:
     def put(word: str) -> Change:
         return lambda job: _with_prompts(job, lambda prompt: prompt.replace(words[0], word))
 
-    return Axis("Prompt S/R", typed.strip(), tuple(Value(word or "(nothing)", put(word)) for word in words), late=True)
+    return Axis("Prompt S/R", typed.strip(), tuple(Value(word or "(nothing)", put(word)) for word in words), late=2)
 
 
 def _order(typed: str, base: Job) -> Axis:
@@ -239,11 +239,13 @@ def _order(typed: str, base: Job) -> Axis:
     def put(order: tuple[str, ...]) -> Change:
         return lambda job: replace(job, request=replace(job.request, prompt=_ordered(job.request.prompt, order)))
 
-    return Axis("Prompt order", typed.strip(), tuple(Value(", ".join(o), put(o)) for o in orders), late=True)
+    return Axis("Prompt order", typed.strip(), tuple(Value(", ".join(o), put(o)) for o in orders), late=1)
 
 
 def _ordered(prompt: str, order: tuple[str, ...]) -> str:
     """The prompt with these words, where each first occurs, in another order."""
+    if lost := [word for word in order if word not in prompt]:
+        raise RequestError(f"{lost[0]!r} is not in the prompt {prompt!r:.60}, which another axis has changed")
     places = sorted((prompt.index(word), len(word)) for word in order)
     made, end = "", 0
     for (start, length), word in zip(places, order, strict=True):
@@ -303,7 +305,7 @@ def _lora_weight(typed: str, base: Job, name: str = "weight") -> Axis:
 
     label = "LoRA weight" if name == "weight" else name
     values = tuple(Value(f"{label}: {weight:g}", put(weight)) for weight in numbers(typed, whole=False))
-    return Axis(label, typed.strip(), values, late=True)
+    return Axis(label, typed.strip(), values, late=1)
 
 
 def weighted(text: str) -> AdapterFile:

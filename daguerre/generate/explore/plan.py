@@ -66,7 +66,7 @@ def plan_grid(job: Job, x: str = "", y: str = "", z: str = "", *, check: Check =
     for axis in axes:
         if axis is not None:
             _check_alone(axis, base, check)
-    order = sorted(range(3), key=lambda i: axes[i] is not None and axes[i].late)  # type: ignore[union-attr]
+    order = sorted(range(3), key=lambda i: getattr(axes[i], "late", 0))
     jobs = []
     for cell in product(*reversed(values)):
         made, (at_z, at_y, at_x) = base, cell

@@ -86,6 +86,15 @@ def test_fields_inside_of_a_field():
         requests("hires.scale: 1.5, 2")
 
 
+@pytest.mark.parametrize("turned", [False, True])
+def test_words_are_put_in_order_before_they_are_replaced(turned):
+    axes = ["S/R: apple, pear", "order: apple, flat"]
+    found = {job.request.prompt for job in plan_grid(BASE, *(axes[::-1] if turned else axes)).jobs}
+    assert found == {"a red apple, flat", "a red pear, flat", "a red flat, apple", "a red flat, pear"}
+    with pytest.raises(RequestError, match="'flat' is not in the prompt 'a sea', which another axis has changed"):
+        plan_grid(BASE, "prompt: a red apple flat, a sea", "order: flat, red")
+
+
 def test_cells_are_ordered_by_sheet_row_and_column():
     plan = plan_grid(BASE, "steps: 1, 2, 3", "cfg: 1, 2", "seed: 5, 6")
     assert [len(side) for side in (plan.columns, plan.rows, plan.sheets)] == [3, 2, 2]
