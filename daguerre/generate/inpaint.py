@@ -18,6 +18,7 @@ from .canvas import is_inpainting, masked_canvas
 from .drawing import Control, Drawing, Picture, on_canvas, prepared, to_image
 from .given import GRID, SMALLEST, encoded, fitted, to_pixels, used, with_size_of
 from .masks import continued, joined, picture_and_mask, rounded, softened, to_values, without
+from .tiling import refuse_tiling
 from .window import Given, Window
 
 
@@ -110,8 +111,12 @@ def drawn_over(
 
 
 def framed(model: Model, request: Inpaint, picture: Image.Image, mask: Image.Image) -> tuple[Inpaint, Part]:
-    """The request with its size, and the part of a picture that is drawn at that size."""
+    """The request with its size, and the part of a picture that is drawn at that size.
+
+    Raises RequestError for a picture that is too large, and for edges that are to meet and are not those drawn.
+    """
     if request.only_masked:
+        refuse_tiling(request, "only a part of the picture is drawn")
         defaults = model.defaults
         if not (request.width and request.height):
             request = replace(request, width=request.width or defaults.width, height=request.height or defaults.height)
@@ -124,6 +129,8 @@ def framed(model: Model, request: Inpaint, picture: Image.Image, mask: Image.Ima
         old_mask = old_mask if request.differential else rounded(old_mask)
         return request, Part(old, old_mask, old, old_mask, lambda made: made)
     with_size_of(request, picture.size)  # refuses what is too large
+    if picture.size != (width, height):
+        refuse_tiling(request, f"the picture's {picture.width} x {picture.height} pixels are no multiples of {GRID}")
     beyond = [(0, height - picture.height), (0, width - picture.width)]
     image = Image.fromarray(np.pad(np.asarray(picture), [*beyond, (0, 0)], "edge"))
     whole = Image.new("L", image.size)

@@ -18,6 +18,7 @@ from .drawing import Control, Drawing, Picture, prepared, to_image
 from .given import GRID, opaque, to_pixels, used
 from .inpaint import drawn_over
 from .masks import joined, mirrored, softened, to_values, without
+from .tiling import refuse_tiling
 from .window import Given, Window
 
 MAX_PIXELS = 64_000_000  # of the result
@@ -88,10 +89,7 @@ def planned(request: Outpaint, size: tuple[int, int], own: tuple[int, int]) -> P
     First to the left and right, then up and down. Raises RequestError for nothing to add, for too much, and for edges
     that are to meet, which windows do not see.
     """
-    if request.tiling != "off":
-        raise RequestError(
-            f"tiling is {request.tiling!r}, but what is drawn on, part by part, cannot repeat; leave it out"
-        )
+    refuse_tiling(request, "what is drawn on, part by part, cannot repeat")
     before, after = (request.left, request.up), (request.right, request.down)
     width, height = (a + b + c for a, b, c in zip(before, size, after, strict=True))
     if not any((*before, *after)):

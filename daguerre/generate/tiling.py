@@ -54,6 +54,12 @@ def meeting(network: nn.Module, tiling: Tiling) -> Iterator[None]:
                 setattr(module, name, before)
 
 
+def refuse_tiling(request: TextToImage, why: str) -> None:
+    """Raises RequestError where the edges of a picture shall meet that cannot, which it says why."""
+    if request.tiling != "off":
+        raise RequestError(f"tiling is {request.tiling!r}, but {why}; leave it out")
+
+
 def meets(tiling: Tiling) -> tuple[bool, bool]:
     """Whether the last row is a neighbor of the first, and the last column."""
     return tiling in ("y", "both"), tiling in ("x", "both")

@@ -137,6 +137,21 @@ def test_a_mask_that_does_not_fit_is_refused_before_the_model_runs(image, mask, 
         next(inpaint(None, REQUEST, image, mask))
 
 
+@pytest.mark.parametrize(
+    ("side", "change", "words"),
+    [
+        (64, {"only_masked": True}, "tiling is 'x', but only a part of the picture is drawn"),
+        (60, {}, "tiling is 'x', but the picture's 60 x 60 pixels are no multiples of 8"),
+    ],
+)
+def test_edges_that_meet_are_those_of_the_picture_or_refused(side, change, words):
+    image, mask = drawing(64).resize((side, side)), masked((side, side))
+    with pytest.raises(RequestError, match=words):
+        draw(replace(REQUEST, tiling="x", **change), image, mask)
+    plain, meeting = (draw(replace(REQUEST, width=96, height=96, tiling=way), image, mask) for way in ("off", "x"))
+    assert plain.record.pixel_sha256 != meeting.record.pixel_sha256  # all of it, at another size
+
+
 def test_the_soft_edge_lies_outside_of_the_mask_and_ends():
     share = softened(to_values(masked()), 4)[0, 0]
     assert (share[24:40, 24:40] == 1).all()
