@@ -3,6 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -11,7 +12,7 @@ from daguerre.cli.exit import Failure
 from daguerre.cli.flags import DrawingFlags, ModelFlags
 from daguerre.cli.generate import generate
 from daguerre.cli.pictures import reproduce
-from daguerre.cli.redraw import img2img
+from daguerre.cli.redraw import MaskFlags, img2img, inpaint
 from daguerre.cli.steering import SteeringFlags
 from daguerre.generate.controls.style import Style
 from daguerre.provenance import png
@@ -122,6 +123,26 @@ def test_a_given_picture_is_drawn_over_under_a_control(folder):
         made.append(png.read(folder / f"{name}.png")[0])
     assert [len(record.controls) for record in made] == [0, 1]
     assert made[0].pixel_sha256 != made[1].pixel_sha256
+
+
+@pytest.mark.parametrize(("way", "size"), [("img2img", None), ("inpaint", None), ("only masked", "64x64")])
+def test_a_half_is_one_of_the_given_picture_whatever_its_size(way, size, folder):
+    given, mask = folder / "given.png", folder / "mask.png"
+    Image.linear_gradient("L").resize((72, 96)).save(given)
+    Image.new("L", (72, 96), 255).save(mask)
+    with_model = ModelFlags(model=str(folder / "toy.safetensors"), device="cpu", dtype="float32")
+    made = []
+    for region in ("left:a car", "right:a car"):
+        out = folder / f"{region[:4]}.png"
+        drawing, steering = DrawingFlags(steps=2, seed=5, size=size), SteeringFlags(region=(region,))
+        run = Run(drawing=drawing, with_model=with_model, steering=steering, output=OutputFlags(out=out))
+        if way == "img2img":
+            img2img(given, "a cat", run=run)
+        else:
+            inpaint(given, str(mask), "a cat", masked=MaskFlags(only_masked=size is not None), run=run)
+        made.append(np.asarray(Image.open(out), float))
+    assert made[0].shape == (96, 72, 3)
+    assert not np.array_equal(*made)
 
 
 def test_a_mask_of_another_size_is_refused_naming_both(folder):
