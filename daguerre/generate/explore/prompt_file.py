@@ -2,20 +2,22 @@
 
     a red apple, flat
     --prompt "a green pear" --negative_prompt "blur" --steps 20 --sampler_name "DPM++ 2M" --seed 7 --n_iter 2
-    {"prompt": "a blue plum", "steps": 20, "guides": "pag:scale=2"}
+    {"prompt": "a blue plum", "steps": 20, "guides": "pag:scale=2", "hires": {"scale": 2}}
 
 Empty lines, and those that begin with #, say nothing. Flags and keys are A1111's or any field of a request.
 """
 
 import json
+import math
 import shlex
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import is_dataclass, replace
 from types import UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from ...request import MAX_SEED, Guide, RequestError, read_guide
 from ..drawing import settled
+from ..hires import passes
 from .axes import SWITCH
 from .job import Job
 from .plan import MAX_CELLS
@@ -31,6 +33,7 @@ NAMES: Mapping[str, str] = {
     "sd_model": "model",
 }
 PASSED_OVER = ("prompt_for_display", "outpath_samples", "outpath_grids", "do_not_save_samples", "do_not_save_grid")
+SAID = {int: "a whole number", float: "a number", str: "text", bool: "true or false", tuple[Guide, ...]: "guides"}
 COUNTS = ("count", "n_iter", "batch_size")  # pictures of a line are their product
 
 
@@ -47,7 +50,7 @@ def read_prompts(text: str, base: Job, *, next_seeds: bool = False) -> list[Job]
             continue
         try:
             asked = _asked(line, replace(base, request=replace(base.request, seed=seed)))
-            first = settled(asked.request)
+            first = passes(asked.request)[0]
         except (ValueError, TypeError, RecursionError) as error:
             raise RequestError(f"line {number}: {error}") from error
         for i in range(first.count):
@@ -77,11 +80,11 @@ def _asked(line: str, base: Job) -> Job:
         if name in PASSED_OVER:
             continue
         if name in COUNTS:
-            count *= _converted(int, name, value)
+            count *= _converted(int, name, value, 1)
         elif name == "model":
-            setup = replace(setup, model=_converted(str, name, value))
+            setup = replace(setup, model=_converted(str, name, value, ""))
         elif name in hints and name != "kind":
-            values[name] = _converted(hints[name], name, value)
+            values[name] = _converted(hints[name], name, value, getattr(base.request, name))
         else:
             raise RequestError(f"unknown flag {key!r}; the flags are {', '.join(sorted({*hints, *NAMES, *COUNTS}))}")
     return Job(replace(base.request, **values, count=count), setup)
@@ -101,13 +104,13 @@ def _flags(line: str) -> dict[str, str]:
     return said
 
 
-def _converted(kind: Any, name: str, value: Any) -> Any:
-    """A text, or what JSON has, as a field wants it."""
+def _converted(kind: Any, name: str, value: Any, now: Any) -> Any:
+    """A text, or what JSON has, as a field wants it; an object changes fields of what the field holds now."""
     if get_origin(kind) in (Union, UnionType):
         if value is None:
             return None
         kind = next(option for option in get_args(kind) if option is not type(None))
-    wrong = RequestError(f"{name} is {value!r:.60}; it must be {getattr(kind, '__name__', kind)}")
+    wrong = RequestError(f"{name} is {value!r:.60}; it must be {SAID.get(kind, kind)}")
     if name == "tiling" and str(value).lower() in SWITCH:  # A1111 knows but both ways
         return "both" if SWITCH[str(value).lower()] else "off"
     if kind == tuple[Guide, ...]:
@@ -115,19 +118,32 @@ def _converted(kind: Any, name: str, value: Any) -> Any:
         if not isinstance(listed, list) or not all(isinstance(one, str) for one in listed):
             raise wrong
         return tuple(read_guide(one) for one in listed)
+    if is_dataclass(kind) and isinstance(kind, type):
+        hints = get_type_hints(kind)
+        if not isinstance(value, dict):
+            raise RequestError(f'{name} is {value!r:.60}; give an object of its fields, such as {{"scale": 2}}')
+        if unknown := [key for key in value if key not in hints]:
+            raise RequestError(f"{name} has no field {unknown[0]!r}; its fields are {', '.join(hints)}")
+        held = now or kind()
+        own = {key: _converted(hints[key], f"{name}.{key}", one, getattr(held, key)) for key, one in value.items()}
+        return replace(held, **own)
     if get_origin(kind) is tuple:
-        return tuple(float(part) for part in (value.split() if isinstance(value, str) else value))
+        shares, count = value.split() if isinstance(value, str) else value, len(get_args(kind))
+        if not isinstance(shares, list) or len(shares) != count:
+            raise RequestError(f"{name} is {value!r:.60}; it must be {count} numbers, such as 0.1 0.8")
+        return tuple(_converted(float, name, share, None) for share in shares)
     if kind is bool:
         if str(value).lower() not in SWITCH:
             raise wrong
         return SWITCH[str(value).lower()]
     if kind in (int, float):
-        if isinstance(value, bool) or not isinstance(value, int | float | str):
-            raise wrong
         try:
-            return kind(value)
-        except ValueError:
+            number = math.nan if isinstance(value, bool) or not isinstance(value, int | float | str) else float(value)
+        except (ValueError, OverflowError):
             raise wrong from None
+        if not math.isfinite(number) or (kind is int and number != int(number)):
+            raise wrong
+        return kind(number)
     if not isinstance(value, str):
         raise wrong
     return value

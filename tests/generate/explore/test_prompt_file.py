@@ -2,7 +2,7 @@ import pytest
 
 from daguerre.generate.explore.job import Job
 from daguerre.generate.explore.prompt_file import read_prompts
-from daguerre.request import PerturbedAttention, RequestError, TextToImage
+from daguerre.request import Hires, PerturbedAttention, RequestError, TextToImage
 
 BASE = Job(TextToImage(prompt="", steps=9, seed=100))
 
@@ -50,6 +50,17 @@ def test_json_lines_and_any_field():
     assert same == request
 
 
+def test_a_second_pass_is_as_the_command_says_but_for_what_a_line_says():
+    base = Job(TextToImage(prompt="", seed=1, hires=Hires(scale=1.5, steps=3)))
+    lines = 'x\n{"prompt": "x", "hires": {"scale": 2}}\n{"prompt": "x", "hires": null}'
+    assert [job.request.hires for job in read_prompts(lines, base)] == [
+        Hires(scale=1.5, steps=3),
+        Hires(scale=2, steps=3),
+        None,
+    ]
+    assert requests('{"prompt": "x", "hires": {}}')[0].hires == Hires()
+
+
 def test_pictures_of_a_line_have_seeds_that_follow():
     assert [r.seed for r in requests("--prompt x --batch_size 2 --n_iter 2 --seed 5")] == [5, 6, 7, 8]
     varied = requests("--prompt x --n_iter 2 --seed 5 --subseed 3 --subseed_strength 0.1")
@@ -64,16 +75,26 @@ def test_pictures_of_a_line_have_seeds_that_follow():
     [
         ("--prompt x --stps 5", "unknown flag 'stps'"),
         ("--prompt x --steps", "'--steps' is not --FLAG VALUE"),
-        ("--prompt x --steps many", "steps is 'many'; it must be int"),
+        ("--prompt x --steps many", "steps is 'many'; it must be a whole number"),
         ("--prompt x --steps 0", "steps is 0"),
         ("--prompt x --sampler_name Eulr", "did you mean"),
         ('--prompt "x', "No closing quotation"),
         ("--steps 5 more", "'more' is not --FLAG"),
-        ('{"prompt": 5}', "prompt is 5; it must be str"),
+        ('{"prompt": 5}', "prompt is 5; it must be text"),
         ('{"prompt": "x", "steps": true}', "steps is True"),
         ('{"prompt": "x", "steps": [5]}', "steps is [5]"),
         ('{"prompt": "x", "guides": {"pag": 1}}', "guides is"),
-        ('{"prompt": "x", "guidance_interval": 3}', ""),
+        ('{"prompt": "x", "steps": 1e999}', "steps is inf; it must be a whole number"),
+        ('{"prompt": "x", "width": 100.7}', "width is 100.7; it must be a whole number"),
+        ('{"prompt": "x", "cfg_scale": NaN}', "cfg_scale is nan; it must be a number"),
+        ("--prompt x --steps 20.5", "steps is '20.5'; it must be a whole number"),
+        ('{"prompt": "x", "guidance_interval": 3}', "guidance_interval is 3; it must be 2 numbers"),
+        ('{"prompt": "x", "guidance_interval": [0.1]}', "guidance_interval is [0.1]; it must be 2 numbers"),
+        ('{"prompt": "x", "guidance_interval": [0.1, "y"]}', "guidance_interval is 'y'; it must be a number"),
+        ('{"prompt": "x", "hires": {"scale": "much"}}', "hires.scale is 'much'; it must be a number"),
+        ('{"prompt": "x", "hires": {"scal": 2}}', "hires has no field 'scal'; its fields are scale, "),
+        ('{"prompt": "x", "hires": {"scale": 9}}', "width is 4608"),
+        ("--prompt x --hires 2", "hires is '2'; give an object of its fields, such as {\"scale\": 2}"),
         ('{"prompt": "x"', "delimiter"),
         ('{"prompt": "x", "tiling": "maybe"}', "tiling is 'maybe'"),
         ("--prompt x --count 99999", "count is 99999"),
