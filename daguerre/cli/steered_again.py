@@ -1,6 +1,7 @@
 """What steered a recorded picture, from its record and from the files that it tells of by their hashes."""
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -61,7 +62,7 @@ def _made(
             how: Any = {"image": image, "weight": used.weight, "span": Span(used.start, used.end)}
             loaded = load_control(path, model)
             if used.kind == "IP-Adapter":
-                yield PicturePrompt(loaded=loaded, vision=load_vision(_encoder(made, then, path, files), model), **how)
+                yield PicturePrompt(loaded=loaded, vision=load_vision(_encoder(made, used, path, files), model), **how)
             else:
                 how |= {"module": used.module, "mode": used.mode, "resize": used.resize}
                 yield NetworkControl(loaded=loaded, **how)
@@ -81,19 +82,20 @@ def sha256_of(path: Path) -> str:
     return open_checkpoint(path).sha256 if path.is_dir() else adapter_sha256(path)
 
 
-def _encoder(made: Path, then: Record, adapter: Path, files: dict[Path, str]) -> Path:
-    """An IP-Adapter's CLIP: of those given what is neither a control nor a picture, or what lies beside the adapter."""
-    from ..generate.controls.picture_prompt import vision_beside
+def _encoder(made: Path, used: UsedControl, adapter: Path, files: dict[Path, str]) -> Path:
+    """The CLIP that an IP-Adapter saw by: one of those given, or what lies beside the adapter."""
+    from ..files.reader import open_checkpoint
+    from ..generate.controls.picture_prompt import vision_beside, vision_sha256
 
-    controls = {used.sha256 for used in then.controls}
-    for path, sha256 in files.items():
-        if sha256 not in controls and not _is_picture(path):
+    places = [path for path in files if not _is_picture(path)]
+    with suppress(RequestError):
+        places.append(vision_beside(adapter))
+    for path in places:
+        sha256 = files[path] if path.is_file() else vision_sha256(open_checkpoint(path))
+        if sha256 == used.encoder:
             return path
-    try:
-        return vision_beside(adapter)
-    except RequestError:
-        told = f"{made}: it was drawn with an IP-Adapter and the CLIP that it sees by, which does not lie beside it"
-        raise Failure(f"{told}; name that file with --given", UNUSABLE) from None
+    told = f"{made}: it was drawn with an IP-Adapter and a CLIP that it sees by (sha256 {used.encoder[:10]})"
+    raise Failure(f"{told}, which does not lie beside it; name that file with --given", UNUSABLE)
 
 
 def _file(made: Path, used: UsedControl, files: dict[Path, str]) -> Path:

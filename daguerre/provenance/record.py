@@ -90,6 +90,7 @@ class UsedControl:
     module: str = "none"  # how the given picture was made ready for it
     name: str = ""  # of its file, or the prompt of a region or of a style's reference
     sha256: str = ""  # of its file
+    encoder: str = ""  # SHA-256 of the CLIP that an IP-Adapter sees by
     weight: float = 1.0
     start: float = 0.0  # the part of the steps that it steered
     end: float = 1.0
@@ -238,9 +239,8 @@ def _upscalers(values: Any) -> tuple[UsedUpscaler, ...]:
 def _controls(values: Any) -> tuple[UsedControl, ...]:
     found = tuple(UsedControl(**value) for value in values)
     for used in found:
-        if not all(
-            isinstance(text, str) for text in (used.kind, used.module, used.name, used.sha256, used.mode, used.resize)
-        ):
+        texts = used.kind, used.module, used.name, used.sha256, used.encoder, used.mode, used.resize
+        if not all(isinstance(text, str) for text in texts):
             raise ValueError("all but weight, start and end are texts")
         if not all(type(n) in (int, float) and abs(n) < math.inf for n in (used.weight, used.start, used.end)):
             raise ValueError("weight, start and end are finite numbers")

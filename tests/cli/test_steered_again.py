@@ -124,8 +124,10 @@ def test_the_image_encoder_is_found_again_beside_the_adapter_or_where_it_is_give
     files = (adapter, folder / "64x64.png")
     reproduce(asked.output.out, given=(*files, folder / "clip.safetensors"), **how)
     assert "pixel-identical" in capsys.readouterr().out
-    with pytest.raises(Failure, match=r"IP-Adapter and the CLIP that it sees by.*--given"):
-        reproduce(asked.output.out, given=files, **how)
+    other = vision_tower(folder / "other.safetensors", seed=6)
+    for more in ((), (other,)):
+        with pytest.raises(Failure, match=r"IP-Adapter and a CLIP that it sees by \(sha256 .*--given"):
+            reproduce(asked.output.out, given=(*files, *more), **how)
     encoder.mkdir()
     vision_tower(encoder / "model.safetensors")
     reproduce(asked.output.out, given=files, **how)

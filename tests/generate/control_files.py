@@ -45,9 +45,9 @@ def t2i_adapter(path: Path, unet: UNetConfig) -> Path:
     return path
 
 
-def vision_tower(path: Path, projection: int = 12) -> Path:
+def vision_tower(path: Path, projection: int = 12, seed: int = 5) -> Path:
     part, config = Part("vision", "hf"), CLIPVisionConfig(28, 14, 64, 2, 1, projection=projection)
-    g = torch.Generator().manual_seed(5)
+    g = torch.Generator().manual_seed(seed)
     save_file({s.key: torch.randn(s.stored, generator=g) * 0.3 for s in table(part, config).values()}, path)
     return path
 

@@ -10,7 +10,7 @@ from daguerre import TextToImage, text_to_image
 from daguerre.checkpoints.tables import blank
 from daguerre.families.loading import load_model
 from daguerre.files.checkpoint import CheckpointError
-from daguerre.generate.controls.networks import NetworkControl, load_control
+from daguerre.generate.controls.networks import Loaded, NetworkControl, load_control
 from daguerre.generate.controls.picture_prompt import PicturePrompt, vision_beside
 from daguerre.generate.controls.regions import Region, Regions, half, shares
 from daguerre.generate.controls.steering import Span, Steered
@@ -79,7 +79,11 @@ def tower():
         network = blank(CLIPVisionConfig(28, 14, 16, 2, 2, projection=12)).to_empty(device="cpu")
         for parameter in network.parameters():
             torch.nn.init.normal_(parameter, std=0.3)
-    return network.eval().requires_grad_(False)
+    return eyes(network.eval().requires_grad_(False))
+
+
+def eyes(network):
+    return Loaded(kind="CLIP", network=network, name="clip", sha256="")
 
 
 @pytest.fixture(scope="module")
@@ -252,7 +256,9 @@ def test_what_does_not_fit_is_refused_before_anything_is_drawn(model, net, tmp_p
         latents(model, NetworkControl(loaded=net, image=STRIPES, module="inpaint"))
     plus = load_control(ip_adapter(tmp_path / "ip.safetensors", model.unet.config, plus=True), model)
     with pytest.raises(RequestError, match="16 features and the image encoder gives 20"):
-        PicturePrompt(loaded=plus, vision=blank(CLIPVisionConfig(28, 14, 20, 1, 2)), image=STRIPES)
+        PicturePrompt(loaded=plus, vision=eyes(blank(CLIPVisionConfig(28, 14, 20, 1, 2))), image=STRIPES)
+    with pytest.raises(RequestError, match="canny is a ControlNet and sees no pictures"):
+        PicturePrompt(loaded=plus, vision=net, image=STRIPES)
     with pytest.raises(RequestError, match="--image-encoder"):
         vision_beside(tmp_path / "ip.safetensors")
     with pytest.raises(RequestError, match="needs a reference"):

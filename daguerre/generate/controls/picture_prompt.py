@@ -16,7 +16,7 @@ from ...checkpoints.layout import Part
 from ...checkpoints.settings import complete
 from ...checkpoints.tables import blank, infer, shapes
 from ...families.model import Model
-from ...files.checkpoint import CheckpointError
+from ...files.checkpoint import Checkpoint, CheckpointError
 from ...files.reader import open_checkpoint
 from ...models.attention import attending
 from ...models.ip_adapter import IPAdapter
@@ -32,7 +32,7 @@ from .steering import EVERY_STEP, Call, Inner, Span, steered
 FOLDER = "image_encoder"  # where the authors of IP-Adapters put their CLIP, beside the adapter or in models/ beside it
 
 
-def load_vision(path: Path | str, model: Model) -> CLIPVision:
+def load_vision(path: Path | str, model: Model) -> Loaded:
     """A CLIP's vision tower, alone or of a whole CLIP, on the model's device. Raises CheckpointError."""
     checkpoint = open_checkpoint(path)
     for layout in ("hf", "openclip"):
@@ -44,8 +44,14 @@ def load_vision(path: Path | str, model: Model) -> CLIPVision:
             dtype = model.unet.conv_out.weight.dtype
             state = {key: value.to(dtype) for key, value in read_part(checkpoint, part, config).items()}
             network.load_state_dict(state, assign=True)
-            return network.eval().requires_grad_(False).to(model.device)
+            network = network.eval().requires_grad_(False).to(model.device)
+            return Loaded(kind="CLIP", network=network, name=checkpoint.name, sha256=vision_sha256(checkpoint))
     raise CheckpointError(checkpoint.path, "there is no vision tower of a CLIP in it", remedy="Name an image encoder")
+
+
+def vision_sha256(checkpoint: Checkpoint) -> str:
+    """The identity of an image encoder; one file is the same in whatever folder it lies."""
+    return (open_checkpoint(checkpoint.files[0]) if len(checkpoint.files) == 1 else checkpoint).sha256
 
 
 def vision_beside(adapter: Path) -> Path:
@@ -65,15 +71,18 @@ class PicturePrompt:
     """A picture that is attended to beside the prompt."""
 
     loaded: Loaded
-    vision: CLIPVision
+    vision: Loaded  # the CLIP that it is seen by
     image: Image.Image
     weight: float = 1.0
     span: Span = EVERY_STEP
 
     def __post_init__(self) -> None:
-        adapter, seen = self.loaded.network, self.vision.config
+        adapter, tower = self.loaded.network, self.vision.network
         if not isinstance(adapter, IPAdapter):
             raise RequestError(f"{self.loaded.name} is a {self.loaded.kind} and no IP-Adapter; give its kind of hint")
+        if not isinstance(tower, CLIPVision):
+            raise RequestError(f"{self.vision.name} is a {self.vision.kind} and sees no pictures; name a CLIP")
+        seen = tower.config
         gives = seen.width if adapter.config.depth else seen.projection
         if gives != adapter.config.features:
             raise RequestError(
@@ -86,9 +95,11 @@ class PicturePrompt:
     @contextmanager
     def attached(self, drawing: Drawing) -> Iterator[Drawing]:
         """The drawing with the picture beside its prompt, and none beside the negative one."""
-        adapter, unet, active = self.loaded.network, drawing.model.unet, self.span.of(drawing)
+        adapter, tower = self.loaded.network, self.vision.network
         assert isinstance(adapter, IPAdapter)
-        positive, negative = self._tokens(adapter)
+        assert isinstance(tower, CLIPVision)
+        unet, active = drawing.model.unet, self.span.of(drawing)
+        positive, negative = self._tokens(adapter, tower)
 
         def steer(inner: Inner, call: Call) -> Tensor:
             if not active(call.t):
@@ -99,17 +110,17 @@ class PicturePrompt:
 
         told = UsedControl(
             kind=self.loaded.kind, module="CLIP", name=self.loaded.name, sha256=self.loaded.sha256,
-            weight=self.weight, start=self.span.start, end=self.span.end,
+            encoder=self.vision.sha256, weight=self.weight, start=self.span.start, end=self.span.end,
         )  # fmt: skip
         yield steered(drawing, steer, told, self.image)
 
-    def _tokens(self, adapter: IPAdapter) -> tuple[Tensor, Tensor]:
+    def _tokens(self, adapter: IPAdapter, tower: CLIPVision) -> tuple[Tensor, Tensor]:
         """(1, N, D) of the picture, and of none: no features, or those of a picture that is gray to the tower."""
-        pixels = seen(opaque(self.image), self.vision.config).to(self.vision.projection.weight)
+        pixels = seen(opaque(self.image), tower.config).to(tower.projection.weight)
         if adapter.config.depth:
-            states = penultimate(self.vision, torch.cat([pixels, torch.zeros_like(pixels)]))
+            states = penultimate(tower, torch.cat([pixels, torch.zeros_like(pixels)]))
         else:
-            vector = self.vision(pixels)
+            vector = tower(pixels)
             states = torch.cat([vector, torch.zeros_like(vector)])
         positive, negative = adapter.project(states).chunk(2)
         return positive, negative
