@@ -31,7 +31,7 @@ class StrengthFlags:
     Parameters
     ----------
     strength
-        0 keeps the picture, 1 keeps no more than traces of it.
+        0 keeps the picture but for one step, 1 keeps no more than traces of it.
     exact_steps
         Take all of --steps, not the share of them that the strength says.
     resize

@@ -23,7 +23,7 @@ from ..families.model import Model
 from ..files.durable import durable_bytes
 from ..provenance import png
 from ..provenance.record import Record, UsedControl, UsedPicture, pixel_sha256
-from ..request import MAX_SEED, RANDOM_SEED, ImageToImage, RequestError, TextToImage
+from ..request import MAX_SEED, RANDOM_SEED, ImageToImage, Inpaint, Outpaint, RequestError, TextToImage
 from ..runtime.device import exact, processor
 from ..runtime.precision import require_finite
 from .canvas import empty_canvas
@@ -265,11 +265,16 @@ def _seed(name: str, given: int, count: int) -> int:
 def walked(spec: Spec, levels: NoiseLevels, request: TextToImage) -> Tensor:
     """The noise levels of a request, descending: all of its schedule, or its end where a picture is given.
 
-    That has int(strength * steps) + 1 steps, as in A1111, or with `exact_steps` all of `steps`.
+    That has int(strength * steps) + 1 steps, as in A1111, or with `exact_steps` all of `steps`. Raises RequestError
+    where that is the one step there is, whatever the strength, and no mask keeps the rest.
     """
     sigmas, steps = spanned(spec, levels, request), request.steps
-    if isinstance(request, ImageToImage) and not request.exact_steps:
-        steps = int(min(request.strength, 0.999) * steps) + 1
+    if isinstance(request, ImageToImage):
+        if len(sigmas) == 2 and request.strength < 1 and not isinstance(request, Inpaint | Outpaint):
+            told = f"in 1 step all of the picture is drawn anew, at strength {request.strength:g} as at 1"
+            raise RequestError(f"{told}; take more steps, or strength 1")
+        if not request.exact_steps:
+            steps = int(min(request.strength, 0.999) * steps) + 1
     return sigmas[-steps - 1 :]
 
 

@@ -168,7 +168,7 @@ def test_styles_and_choices_are_made_once_for_each_cell(said, tmp_path):
 
 
 def test_settings_of_the_second_pass_can_be_axes(said, tmp_path):
-    said("grid", "an apple", "--x", "hires.scale: 1, 2", "--hires", 2, "--hires-steps", 1, *SMALL)
+    said("grid", "an apple", "--x", "hires.scale: 1, 2", "--hires", 2, "--hires-steps", 2, *SMALL)
     sizes = set()
     for path in (tmp_path / "outputs/grid-an-apple/cells").iterdir():
         with Image.open(path) as cell:

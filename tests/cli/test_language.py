@@ -138,7 +138,7 @@ def test_a_comment_stays_in_the_infotext_and_out_of_the_picture(draw):  # noqa: 
     assert pixels(draw("a cat # mine", "--no-comments")) != pixels(noted)
 
 
-HIRES = ("--hires", 1.5, "--hires-steps", 1)
+HIRES = ("--hires", 1.5, "--hires-steps", 2)
 
 
 def test_the_second_pass_has_a_language_of_its_own(draw, run):  # noqa: F811

@@ -22,8 +22,8 @@ def sha256(request=REQUEST, image=None):
 
 
 def test_everything_reaches_the_picture():
-    changes = ({}, {"image_cfg_scale": 1.0}, {"image_cfg_scale": 3.0}, {"prompt": "make it rain"}, {"strength": 0.5},
-               {"negative_prompt": "dark"})  # fmt: skip
+    changes = ({}, {"image_cfg_scale": 1.0}, {"image_cfg_scale": 3.0}, {"prompt": "make it rain"}, {"steps": 2},
+               {"steps": 2, "strength": 0.5}, {"negative_prompt": "dark"})  # fmt: skip
     made = [sha256(replace(REQUEST, **change)) for change in changes]
     made.append(sha256(image=drawing(64).rotate(90)))
     assert len(set(made)) == len(made)

@@ -46,6 +46,16 @@ def test_it_takes_the_steps_of_the_strength_and_the_same_seed_gives_the_same_bit
     assert (record.request.width, record.request.height) == (64, 64)
 
 
+@pytest.mark.parametrize("change", [{"strength": 0.0}, {"strength": 0.75, "exact_steps": True}])
+def test_one_step_that_would_keep_nothing_is_refused(change):
+    with pytest.raises(
+        RequestError, match=r"in 1 step all of the picture is drawn anew, at strength 0.* as at 1; take"
+    ):
+        draw(replace(REQUEST, steps=1, **change))
+    draw(replace(REQUEST, steps=1, strength=1.0))
+    draw(replace(REQUEST, steps=1, strength=0.5, exact_steps=True))
+
+
 def test_the_given_picture_and_the_prompt_reach_the_result():
     changes = ({}, {"prompt": "two dogs"}, {"noise_multiplier": 0.5}, {"exact_steps": True})
     made = [pixels(replace(REQUEST, **change)) for change in changes]
