@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from cyclopts import Parameter
 
 from ..request import ImageToImage, TextToImage
-from .files import save_grid, save_picture, slug
+from .files import check_writable, folder_and_file, save_grid, save_picture, slug
 from .flags import BUILT_IN_MODEL, PLAIN, STANDARD, AdapterFlags, DrawingFlags, ModelFlags
 from .kinds import OUTPUT, Json, Switch
 from .language import WORDS_ALONE, LanguageFlags
@@ -124,19 +124,20 @@ class Run(Means):
         files, output, task = self.adapters.files(), self.output, self.around(task)
         asked = settled(kind(**given))  # says what is wrong before a model is loaded for it
         self.language.check(asked)
+        folder, file = folder_and_file(output.out, ".png")
+        check_writable(folder)
         plain = self.with_model.load()
         request = settled(kind(**{**_defaults(plain, kind), **given}))
-        as_file = output.out.suffix.lower() == ".png"
-        folder, name = (output.out.parent if as_file else output.out), slug(request.prompt)
         shown = Preview(plain, folder / "preview.png") if output.preview else None
         pictures: list[Picture] = []
+        name = slug(request.prompt)
         done, steps = 0, length(request, plain) if length else step_count(request)
         with Progress(steps, request.count, quiet=output.json_lines) as progress:
             for event in self.language.drawn(plain, request, files, task):
                 if isinstance(event, Picture):
                     event, done = _enlarged(event, output.upscale), 0
                     pictures.append(event)
-                    path = save_picture(event, output.out if as_file else folder / f"{event.record.seed}-{name}.png")
+                    path = save_picture(event, file or folder / f"{event.record.seed}-{name}.png")
                     progress.saved(path, event.seconds)
                     if output.json_lines:
                         print(json.dumps(_summary(path, event)), flush=True)

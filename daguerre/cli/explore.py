@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from ..request import RequestError, TextToImage
 from .drawing import FromText, step_count
 from .exit import Failure
-from .files import slug
+from .files import check_writable, slug
 from .flags import ModelFlags
 from .models import find
 from .progress import Progress
@@ -106,6 +106,7 @@ def draw_all(
     from ..generate.explore.cells import Begun, Done, draw_cells, there_already
     from ..generate.text_to_image import text_to_image
 
+    check_writable(folder)
     named, steered = replace(means.language, style=(), styles=None), means.around(text_to_image)
 
     def task(model: "Model", request: TextToImage) -> "Iterator[Step | Picture]":

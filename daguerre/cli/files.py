@@ -1,6 +1,7 @@
 """Pictures to files: names that overwrite nothing, files that are whole or absent."""
 
 import re
+import tempfile
 from collections.abc import Sequence
 from math import ceil, sqrt
 from pathlib import Path
@@ -10,9 +11,39 @@ from PIL import Image
 
 from ..files.durable import durable_new
 from ..provenance import png
+from ..request import RequestError
+from .exit import Failure
 
 if TYPE_CHECKING:
     from ..generate.drawing import Picture
+
+PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif")
+
+
+def folder_and_file(out: Path, *endings: str) -> tuple[Path, Path | None]:
+    """The folder that --out means, and the file where it names one, which has one of these endings.
+
+    Raises RequestError for other kinds of pictures.
+    """
+    ending = out.suffix.lower()
+    if ending in endings:
+        return out.parent, out
+    if ending in PICTURES and not out.is_dir():
+        files = f", or a file that ends in {' or '.join(endings)}" if endings else ""
+        raise RequestError(f"--out {out}: no {ending} is written here; name a folder{files}")
+    return out, None
+
+
+def check_writable(folder: Path) -> None:
+    """Raises Failure where no file can be written to a folder, or the folder not be made; makes nothing yet."""
+    place = next(place for place in (folder, *folder.parents) if place.exists())
+    try:
+        with tempfile.TemporaryFile(dir=place):
+            pass
+    except OSError as error:
+        raise Failure(
+            f"{place}: nothing can be written there ({error.strerror}); name another place with --out"
+        ) from error
 
 
 def slug(prompt: str) -> str:

@@ -122,8 +122,7 @@ class DrawingFlags:
         if self.seed_size is not None:
             noise = width_and_height("--seed-size", self.seed_size)
             values |= {f"seed_{side}": pixels for side, pixels in noise.items()}
-        if self.variation_strength is None and self.variation_seed is not None:
-            raise RequestError("--variation-seed does nothing without --variation-strength, from 0 to 1")
+        needs("--variation-seed", self.variation_seed, "--variation-strength", self.variation_strength)
         if self.guide:
             values["guides"] = tuple(_pinned(read_guide(text)) for text in self.guide)
         return {name: value for name, value in values.items() if value is not None}
@@ -216,6 +215,16 @@ class AdapterFlags:
         words = [AdapterFile(kind="embedding", path=path) for path in self.embedding]
         networks = [replace(weighted(text, "--hypernetwork"), kind="hypernetwork") for text in self.hypernetwork]
         return words + networks + [weighted(text) for text in self.lora]
+
+
+def needs(flag: str, value: object, other: str, there: object) -> None:
+    """Raises RequestError for a flag that is given, and does nothing as another one is not."""
+
+    def is_given(what: object) -> bool:
+        return what is not None and what is not False and what not in ("", ())
+
+    if is_given(value) and not is_given(there):
+        raise RequestError(f"{flag} does nothing without {other}")
 
 
 def width_and_height(flag: str, size: str) -> dict[str, int]:

@@ -13,7 +13,7 @@ from ..files.durable import durable_new
 from ..provenance import infotext, png
 from ..request import RANDOM_SEED, RequestError, TextToImage
 from .drawing import STANDARD_MEANS, FromText
-from .files import slug
+from .files import folder_and_file, slug
 from .kinds import Json, Switch
 
 if TYPE_CHECKING:
@@ -175,6 +175,7 @@ def _composed(plan: "Plan", paths: "Sequence[Path | None]", look: "Look", wanted
 def folder_for(out: Path | None, kind: str, prompt: str, *, resume: bool) -> Path:
     """Where pictures go: the folder named, or a new one in outputs/; to go on, the last one of that name."""
     if out is not None:
+        folder_and_file(out)
         if not resume and (out / "cells").exists():
             raise RequestError(f"{out}: there are pictures of before; add --resume to go on with them")
         return out

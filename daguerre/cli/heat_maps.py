@@ -10,7 +10,7 @@ from ..files.durable import durable_new
 from ..provenance import png
 from ..request import RequestError, TextToImage
 from .drawing import STANDARD_MEANS, FromText, step_count
-from .files import save_picture, slug
+from .files import check_writable, folder_and_file, save_picture, slug
 from .kinds import Json, Texts
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def heatmap(
     word
         A word or phrase of the prompt; may be given several times. By default every word.
     out
-        The folder for the pictures.
+        The folder for the pictures, or the name of the picture itself, which others are called by.
     json_lines
         Print one JSON object that names the files.
     """
@@ -58,6 +58,8 @@ def heatmap(
         raise RequestError("--count: heat maps are of one picture; leave it out, or run this once for each --seed")
     files, request = means.adapters.files(), settled(replace(defaults_of(means.with_model), **fields))
     means.language.check(request)
+    folder, file = folder_and_file(out, ".png")
+    check_writable(folder)
     maps = HeatMaps(word)
 
     def watched(model: "Model", one: TextToImage, controls: "Sequence[Control]" = ()) -> "Iterator[Step | Picture]":
@@ -71,7 +73,7 @@ def heatmap(
             else:
                 progress.step(0, event.i)
         name = f"{picture.record.seed}-{slug(prompt)}"
-        paths = [save_picture(picture, out / f"{name}.png")]
+        paths = [save_picture(picture, file or folder / f"{name}.png")]
         progress.saved(paths[0], picture.seconds)
     paths += [_save(maps.overlay(one, picture.image), one, paths[0], picture) for one in maps.words]
     labels = tuple((Words(text),) for text in ("", *maps.words))

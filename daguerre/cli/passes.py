@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from cyclopts import Parameter
 
 from ..request import Hires, TextToImage
-from .flags import ModelFlags, width_and_height
+from .flags import ModelFlags, needs, width_and_height
 from .kinds import HIRES, REFINER
 from .models import find
 
@@ -85,11 +85,11 @@ class RefinerFlags:
     refiner
         A model in the latents of the first one, such as SDXL's refiner.
     switch_at
-        The share of the steps after which it takes over.
+        The share of the steps after which it takes over; 0.8 by default.
     """
 
     refiner: str | None = None
-    switch_at: float = 0.8
+    switch_at: float | None = None
 
     def told(self) -> str:
         """What changes with these flags and with the model's file; "" where there is none."""
@@ -101,18 +101,19 @@ class RefinerFlags:
 
     def around(self, task: "Task", first: ModelFlags) -> "Task":
         """The task with the refiner, on the first model's device, where there is one; it is loaded when it draws."""
+        needs("--switch-at", self.switch_at, "--refiner", self.refiner)
         if self.refiner is None:
             return task
         from ..generate.refiner import Refiner
 
         find(self.refiner)  # says what is wrong before the first model is loaded
         flags = replace(first, model=self.refiner, vae=None, base=None, family=None, prediction=None)
-        loaded = cache(flags.load)
+        loaded, switch_at = cache(flags.load), 0.8 if self.switch_at is None else self.switch_at
 
         def refined(
             model: "Model", request: TextToImage, controls: "Sequence[Control]" = (), **given: Any
         ) -> "Iterator[Step | Picture]":
-            return task(model, request, controls=(*controls, Refiner(loaded(), self.switch_at)), **given)
+            return task(model, request, controls=(*controls, Refiner(loaded(), switch_at)), **given)
 
         return refined
 

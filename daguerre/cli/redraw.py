@@ -10,6 +10,7 @@ from cyclopts import Parameter
 from ..request import Edit, ImageToImage, Inpaint, Outpaint, RequestError, TextToImage, TiledUpscale
 from .drawing import STANDARD_RUN, Run, step_count
 from .exit import UNUSABLE, Failure
+from .flags import needs
 from .kinds import GIVEN, MASK, Switch
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ class MaskFlags:
     only_masked
         Draw the masked part at full --size, and paste it back.
     padding
-        How many pixels around it are seen then.
+        How many pixels around it are seen then; 32 by default.
     invert
         Draw what the mask leaves out.
     differential
@@ -75,13 +76,15 @@ class MaskFlags:
     mask_blur: float = 4.0
     fill: Fill = "original"
     only_masked: Switch = False
-    padding: int = 32
+    padding: int | None = None
     invert: Switch = False
     differential: Switch = False
 
     def given(self) -> dict[str, Any]:
-        """The fields of an `Inpaint`."""
-        return {f.name: getattr(self, f.name) for f in fields(self)}
+        """The fields of an `Inpaint` that were given."""
+        needs("--padding", self.padding, "--only-masked", self.only_masked)
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        return {name: value for name, value in values.items() if value is not None}
 
 
 AS_FAR, AS_MASKED = StrengthFlags(), MaskFlags()

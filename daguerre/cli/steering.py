@@ -14,6 +14,7 @@ from ..request import RequestError, TextToImage
 from ..text.extra_networks import split_networks
 from ..text.wildcards import Wildcards, expand
 from .exit import UNUSABLE, Failure
+from .flags import needs
 from .kinds import STEERING, Switch, Texts
 
 if TYPE_CHECKING:
@@ -43,7 +44,8 @@ class SteeringFlags:
         that is drawn over; a tile or a part that is drawn sees its part of the hint. With ip-adapter as KIND, MODEL is
         an IP-Adapter and the picture a prompt.
     control_mode
-        Who leads: both (balanced), the prompt, the control, or "guess" for pictures without a prompt.
+        Who leads: both (balanced, which is the default), the prompt, the control, or "guess" for pictures without a
+        prompt.
     image_encoder
         The CLIP of an IP-Adapter, where it does not lie in image_encoder/ beside it.
     style_picture
@@ -51,33 +53,34 @@ class SteeringFlags:
     style_prompt
         Draw in the style of what this prompt draws; with --style-picture, what is on that picture.
     style_seed
-        The seed of what --style-prompt draws.
+        The seed of what --style-prompt draws; 0 by default.
     style_features
         0 to 1: how far the style's colors and textures are taken over, beside its attention; by default 0.5 for models
         that attend at their small sizes only, as the built-in one does, and 0 for others.
     style_inverted
-        Bring the style's picture to noise by DDIM inversion, in place of adding noise to it.
+        Bring the picture of --style-picture to noise by DDIM inversion, in place of adding noise to it.
     region
         MASK:PROMPT: a part of the picture by a prompt of its own, without choices and networks. MASK is a picture of
         the whole one's shape, white where the prompt holds, or left, right, top or bottom.
     region_base
-        0 to 1: how much the whole picture's prompt counts in regions.
+        0 to 1: how much the whole picture's prompt counts in regions; by default not at all.
     """
 
     control: Texts = ()
-    control_mode: Literal["balanced", "prompt", "control", "guess"] = "balanced"
+    control_mode: Literal["balanced", "prompt", "control", "guess"] | None = None
     image_encoder: Path | None = None
     style_picture: str | None = None
     style_prompt: str = ""
-    style_seed: int = 0
+    style_seed: int | None = None
     style_features: float | None = None
     style_inverted: Switch = False
     region: Texts = ()
-    region_base: float = 0.0
+    region_base: float | None = None
 
     def around(self, task: "Task") -> "Task":
         """The task with all that is asked for. Raises before there is a model where a file is missing."""
         asked = [_Asked.read(text) for text in self.control]
+        self._check(asked)
         style, masks = self._style(), [_mask(text) for text in self.region]
         if not (asked or style or masks):
             return task
@@ -111,13 +114,24 @@ class SteeringFlags:
         files = map(sha256_of, (*(one.path for one in asked), *eyes))
         return " ".join((repr(self), *files, *(pixel_sha256(image) for image in images if image)))
 
+    def _check(self, asked: "list[_Asked]") -> None:
+        """Raises RequestError for a flag that does nothing beside the others."""
+        kinds, style = {one.kind for one in asked}, self.style_picture or self.style_prompt
+        needs("--control-mode", self.control_mode, "--control", tuple(kinds - {PROMPT}))
+        needs("--image-encoder", self.image_encoder, "--control ip-adapter:...", PROMPT in kinds)
+        drawn = self.style_prompt and not self.style_picture
+        needs("--style-seed", self.style_seed, "--style-prompt, or beside --style-picture", drawn)
+        needs("--style-features", self.style_features, "--style-picture or --style-prompt", style)
+        needs("--style-inverted", self.style_inverted, "--style-picture", self.style_picture)
+        needs("--region-base", self.region_base, "--region", self.region)
+
     def _control(self, asked: "_Asked", model: "Model") -> "Control":
         from ..generate.controls.networks import NetworkControl, load_control
         from ..generate.controls.picture_prompt import PicturePrompt, load_vision, vision_beside
 
         loaded = load_control(asked.path, model)
         if asked.kind != PROMPT:
-            mode = self.control_mode
+            mode = self.control_mode or "balanced"
             return NetworkControl(loaded=loaded, module=asked.kind, mode=mode, **asked.how)
         encoder = self.image_encoder or vision_beside(asked.path)
         return PicturePrompt(loaded=loaded, vision=load_vision(encoder, model), **asked.how)
@@ -132,7 +146,7 @@ class SteeringFlags:
             Style(
                 image=_picture(Path(path), "--style-picture") if path else None,
                 prompt=_plain("--style-prompt", self.style_prompt),
-                seed=self.style_seed,
+                seed=self.style_seed or 0,
                 way="inverted" if self.style_inverted else "noised",
                 features=self.style_features,
                 **how,
@@ -143,7 +157,7 @@ class SteeringFlags:
         from ..generate.controls.regions import Region, Regions
 
         regions = tuple(Region(mask=mask, prompt=prompt) for mask, prompt in masks)
-        return [Regions(regions=regions, base=self.region_base)] if regions else []
+        return [Regions(regions=regions, base=self.region_base or 0.0)] if regions else []
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,9 @@
 """`daguerre travel` and `daguerre film`: pictures that move."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, get_args
 
 from cyclopts import Parameter
 from PIL import Image
@@ -12,7 +12,7 @@ from ..files.durable import durable_new
 from ..provenance import infotext, png
 from ..request import RequestError, TextToImage
 from .drawing import STANDARD_MEANS, FromText, step_count
-from .files import save_picture, slug
+from .files import check_writable, folder_and_file, save_picture, slug
 from .grid import folder_for, seeded
 from .kinds import Switch, Texts
 
@@ -34,7 +34,7 @@ def travel(
     frames: int = 12,
     loop: Switch = False,
     fps: float = 12,
-    kind: Annotated[Kind, Parameter(name="--format")] = "webp",
+    kind: Annotated[Kind | None, Parameter(name="--format")] = None,
     means: FromText = STANDARD_MEANS,
     out: Path | None = None,
     resume: Switch = False,
@@ -56,9 +56,10 @@ def travel(
     fps
         Frames a second, at most 100.
     kind
-        webp, gif, or png, which is APNG.
+        webp, gif, or png, which is APNG; by default as --out ends, or else webp.
     out
-        The folder for the animation and, in cells/, each frame; by default a new one in outputs/.
+        The folder for the animation and, in cells/, each frame; by default a new one in outputs/. Or the name of the
+        animation; the frames go to a folder called as it is.
     resume
         Go on in the folder of before; only what is missing is drawn.
     """
@@ -68,7 +69,8 @@ def travel(
     from ..generate.explore.values import numbers
     from .explore import defaults_of, draw_all, spoken
 
-    milliseconds, folder = _milliseconds(fps), folder_for(out, "travel", prompt, resume=resume)
+    (_, file), milliseconds = _places(out or Path(), kind), _milliseconds(fps)
+    folder = folder_for(file.with_suffix("") if file else out, "travel", prompt, resume=resume)
     fields = seeded(means.fields(prompt=prompt), folder)
     base = Job(replace(defaults_of(means.with_model), **fields), means.setup())
     stops = [int(number) for number in numbers(seeds, whole=True)] if seeds else []
@@ -78,10 +80,10 @@ def travel(
     for done in draw_all(jobs, means, folder / "cells", titles):
         paths[done.index] = done.path
     record, _ = png.read(paths[0])
-    pictures = (Image.open(paths[i]).convert("RGB") for i in range(len(jobs)))
+    pictures = _read(paths[i] for i in range(len(jobs)))
     said = infotext.write(record) if record else ""
-    data = animated(pictures, [milliseconds] * len(jobs), kind, said)
-    print(durable_new(folder / f"travel.{kind}", data))
+    file = file or folder / f"travel.{kind or 'webp'}"
+    print(durable_new(file, animated(pictures, [milliseconds] * len(jobs), _kind(file), said)))
 
 
 def film(
@@ -89,7 +91,7 @@ def film(
     /,
     *,
     fps: float = 8,
-    kind: Annotated[Kind, Parameter(name="--format")] = "webp",
+    kind: Annotated[Kind | None, Parameter(name="--format")] = None,
     quick: Switch = False,
     means: FromText = STANDARD_MEANS,
     out: Path = Path("outputs"),
@@ -103,11 +105,11 @@ def film(
     fps
         Steps a second, at most 100.
     kind
-        webp, gif, or png, which is APNG.
+        webp, gif, or png, which is APNG; by default as --out ends, or else webp.
     quick
         Decode the steps as previews are, in a small part of the time.
     out
-        The folder for the animation and the picture.
+        The folder for the animation and the picture, or the name of the animation.
     """
     from ..generate.drawing import settled
     from ..generate.explore.animation import animated
@@ -116,10 +118,11 @@ def film(
     from .explore import defaults_of
     from .progress import Progress
 
-    milliseconds, files = _milliseconds(fps), means.adapters.files()
+    (folder, file), milliseconds, files = _places(out, kind), _milliseconds(fps), means.adapters.files()
     request = replace(defaults_of(means.with_model), **means.fields(prompt=prompt))
     frames: list[Image.Image] = []
     means.language.check(settled(request))
+    check_writable(folder)
 
     steered = means.around(text_to_image)
 
@@ -134,10 +137,29 @@ def film(
             else:
                 picture: Picture = event
     name = f"{picture.record.seed}-{slug(prompt)}"
-    print(save_picture(picture, out / f"{name}.png"))
+    print(save_picture(picture, folder / f"{name}.png"))
     durations = [milliseconds] * len(frames) + [HOLD]
-    data = animated([*frames, picture.image], durations, kind, infotext.write(picture.record))
-    print(durable_new(out / f"film-{name}.{kind}", data))
+    file = file or folder / f"film-{name}.{kind or 'webp'}"
+    print(durable_new(file, animated([*frames, picture.image], durations, _kind(file), infotext.write(picture.record))))
+
+
+def _read(paths: Iterable[Path]) -> Iterator[Image.Image]:
+    for path in paths:
+        with Image.open(path) as stored:
+            yield stored.convert("RGB")
+
+
+def _places(out: Path, kind: Kind | None) -> tuple[Path, Path | None]:
+    """The folder for an animation, and its file where --out names one."""
+    folder, file = folder_and_file(out, *(f".{one}" for one in get_args(Kind)))
+    if file and kind and _kind(file) != kind:
+        raise RequestError(f"--out {out}: its ending is not that of --format {kind}; leave --format out")
+    return folder, file
+
+
+def _kind(file: Path) -> Kind:
+    kind: Kind = file.suffix.lower()[1:]  # type: ignore[assignment]
+    return kind
 
 
 def _milliseconds(fps: float) -> int:

@@ -11,10 +11,12 @@ from daguerre.cli.drawing import OutputFlags, Run
 from daguerre.cli.exit import Failure
 from daguerre.cli.flags import DrawingFlags, ModelFlags
 from daguerre.cli.generate import generate
+from daguerre.cli.passes import RefinerFlags
 from daguerre.cli.pictures import reproduce
 from daguerre.cli.redraw import MaskFlags, img2img, inpaint
 from daguerre.cli.steering import SteeringFlags
 from daguerre.generate.controls.style import Style
+from daguerre.generate.text_to_image import text_to_image
 from daguerre.provenance import png
 from daguerre.provenance.infotext import read
 from daguerre.request import RequestError
@@ -97,6 +99,13 @@ def test_a_style_reads_back_from_its_record(drawn):
         ({"control": ("canny:{net}:{given}:1:0.5-0.2",)}, RequestError, "start < end"),
         ({"style_picture": "nothing.png:0.5"}, Failure, "no picture nothing.png"),
         ({"region": ("a red apple",)}, RequestError, "MASK:PROMPT"),
+        ({"region_base": 0.0}, RequestError, "--region-base does nothing without --region"),
+        ({"control_mode": "prompt", "region": ("left:a",)}, RequestError, "--control-mode does nothing without"),
+        ({"image_encoder": Path("eyes")}, RequestError, "--image-encoder does nothing without --control ip-adapter"),
+        ({"style_seed": 0}, RequestError, "--style-seed does nothing without --style-prompt"),
+        ({"style_seed": 1, "style_prompt": "a", "style_picture": "{given}"}, RequestError, "beside --style-picture"),
+        ({"style_features": 0.0}, RequestError, "--style-features does nothing without"),
+        ({"style_inverted": True, "style_prompt": "a"}, RequestError, "--style-inverted does nothing without"),
         ({"region": ("left:a {{red|blue}} car",)}, RequestError, r"--region a {red\|blue} car: choices, wildcards"),
         ({"region": ("left:a car, __color__",)}, RequestError, "--region a car, __color__: choices, wildcards"),
         ({"style_prompt": "<lora:ink:1> a sea"}, RequestError, "--style-prompt <lora:ink:1> a sea: choices"),
@@ -105,11 +114,23 @@ def test_a_style_reads_back_from_its_record(drawn):
 def test_what_cannot_be_read_is_refused_before_there_is_a_model(flags, error, words, folder):
     places = {"net": folder / "net.safetensors", "given": folder / "given.png"}
     asked = {
-        k: v.format_map(places) if isinstance(v, str) else tuple(t.format_map(places) for t in v)
+        k: tuple(t.format_map(places) for t in v)
+        if isinstance(v, tuple)
+        else v.format_map(places)
+        if isinstance(v, str)
+        else v
         for k, v in flags.items()
     }
     with pytest.raises(error, match=words):
         SteeringFlags(**asked).around(lambda model, request: iter(()))
+
+
+def test_flags_of_other_groups_without_effect_are_refused():
+    with pytest.raises(RequestError, match="--switch-at does nothing without --refiner"):
+        RefinerFlags(switch_at=0.0).around(text_to_image, ModelFlags())
+    with pytest.raises(RequestError, match="--padding does nothing without --only-masked"):
+        MaskFlags(padding=0).given()
+    assert MaskFlags(padding=0, only_masked=True).given()["padding"] == 0
 
 
 def test_a_given_picture_is_drawn_over_under_a_control(folder):
