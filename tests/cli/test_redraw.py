@@ -60,11 +60,11 @@ def test_outpaint_and_its_proof(run, model, given, tmp_path):  # noqa: F811
 
 
 def test_a_second_pass_variations_and_tiles(run, model, tmp_path):  # noqa: F811
-    more = ("--hires", 1.5, "--hires-steps", 1, "--tiling", "x", "--variation-seed", 3, "--variation-strength", 0.2)
+    more = ("--hires", 1.5, "--hires-steps", 3, "--tiling", "x", "--variation-seed", 3, "--variation-strength", 0.2)
     path = made(run("generate", "a pear", "--size", "64x64", *more, *FAST), tmp_path)
     record, said = png.read(path)
     assert size(path) == (96, 96)
-    assert (record.request.hires.steps, record.request.tiling, record.request.variation_seed) == (1, "x", 3)
+    assert (record.request.hires.steps, record.request.tiling, record.request.variation_seed) == (3, "x", 3)
     assert "Hires upscale: 1.5" in said
     assert "pixel-identical" in run("reproduce", path, "--model", model).stdout
 
