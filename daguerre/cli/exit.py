@@ -3,10 +3,23 @@
 import dis
 import logging
 import os
+import re
 import traceback
+
+from ..request import RequestError
 
 FAILED, UNUSABLE = 1, 2
 log = logging.getLogger(__name__)
+FIELD = re.compile(r"(?:(hires):? )?(\w+) is ")  # of a request, at the beginning of what is wrong with it
+# Flags that are not called as the fields that they set.
+FLAGS = {
+    "negative_prompt": "negative",
+    "cfg_scale": "cfg",
+    "image_cfg_scale": "image-cfg",
+    **dict.fromkeys(("width", "height"), "size"),
+    **dict.fromkeys(("seed_width", "seed_height"), "seed-size"),
+    "enlarge": "scale",
+}
 
 
 class Failure(Exception):  # noqa: N818  a name for the user's side of it
@@ -26,7 +39,7 @@ def friendly(error: Exception) -> Failure:
     if isinstance(error, ValueError) and is_meant(
         error
     ):  # requests and files that cannot be used: their messages say what to do
-        return Failure(str(error), UNUSABLE)
+        return Failure(_by_flag(str(error)) if type(error) is RequestError else str(error), UNUSABLE)
     if isinstance(error, FileNotFoundError) and error.filename is not None:
         return Failure(f"{error.filename}: there is no such file or folder", UNUSABLE)
     if isinstance(error, MemoryError) or "not enough memory" in str(error) or "out of memory" in str(error):
@@ -36,6 +49,17 @@ def friendly(error: Exception) -> Failure:
     if isinstance(error, ModuleNotFoundError) or (isinstance(error, ArithmeticError) and is_meant(error)):
         return Failure(str(error))
     return Failure(f"{type(error).__name__}: {error} (set DAGUERRE_DEBUG=1 to see where)")
+
+
+def _by_flag(told: str) -> str:
+    """What is wrong with a field, after the flag that sets it, where that has another name."""
+    if not (found := FIELD.match(told)):
+        return told
+    hires, field = found.groups()
+    flag = FLAGS.get(field, field) if hires or field in FLAGS else ""
+    if hires:
+        flag = "hires" if flag == "scale" else f"hires-{flag}"
+    return f"--{flag}: {told}" if flag else told
 
 
 def is_meant(error: Exception) -> bool:

@@ -53,7 +53,10 @@ def second_pass(first: TextToImage, hires: Hires) -> ImageToImage:
     if hires.sampler and not hires.schedule:
         values["schedule"] = "automatic"
     check_upscaler(hires.upscaler)
-    return ImageToImage(**values, strength=hires.strength, exact_steps=True)
+    try:
+        return ImageToImage(**values, strength=hires.strength, exact_steps=True)
+    except RequestError as error:
+        raise RequestError(f"hires: {error}") from error
 
 
 def enlarged_size(size: tuple[int, int], hires: Hires) -> tuple[int, int]:

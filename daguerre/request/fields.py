@@ -25,7 +25,7 @@ def check_fields(of: Any, told: str) -> None:
         if "limits" in f.metadata:
             low, high = f.metadata["limits"]
             if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
-                raise RequestError(f"{name} is {value!r}; it must be a number from {low:g} to {high:g}")
+                raise RequestError(f"{name} is {value!r}; it must be a number from {low:.10g} to {high:.10g}")
             if isinstance(f.default, int) and value != int(value):
                 raise RequestError(f"{name} is {value!r}; it must be a whole number")
         elif not isinstance(value, type(f.default)):

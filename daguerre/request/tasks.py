@@ -114,7 +114,7 @@ class TextToImage:
             if value is None and usual:
                 continue
             if isinstance(value, bool) or not isinstance(value, int | float) or not (usual or low <= value <= high):
-                raise RequestError(f"{name} is {value!r}; it must be a number from {low:g} to {high:g}")
+                raise RequestError(f"{name} is {value!r}; it must be a number from {low:.10g} to {high:.10g}")
             if type(getattr(type(self), name)) is int and value != int(value):
                 raise RequestError(f"{name} is {value!r}; it must be a whole number")
         for name in ("width", "height", "seed_width", "seed_height", "tile"):
