@@ -3,7 +3,7 @@
 A name is any field of the request as in Python or as in A1111 ("cfg_scale", "CFG Scale"), a field inside of a field
 ("pag.scale" of a guide), or one of these:
 
-    size             512x768, 768x512
+    size, seed size  512x768, 768x512
     guides           none, pag, freeu+sag, "pag:scale=2,layers=mid_attn+decoder.1": quotes keep commas, and a + joins
                      guides where the name of one follows
     S/R              the first value is searched in all prompts, and replaced by each of them
@@ -18,6 +18,7 @@ import secrets
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields, is_dataclass, replace
 from difflib import get_close_matches
+from functools import partial
 from itertools import islice, permutations
 from pathlib import Path
 from types import UnionType
@@ -197,14 +198,18 @@ def _guide_field(kind: str, name: str, typed: str, base: Job) -> Axis:
     return Axis(label, typed.strip(), tuple(Value(f"{label}: {said}", put(value)) for said, value in values), late=1)
 
 
-def _size(typed: str, base: Job) -> Axis:
+def _size(typed: str, base: Job, name: str = "Size") -> Axis:
+    before = "" if name == "Size" else "seed_"
+
     def put(text: str) -> Change:
         if not (match := SIZE.fullmatch(text)):
             raise RequestError(f"{text!r} is no size; write WIDTHxHEIGHT, such as 512x768")
-        width, height = int(match[1]), int(match[2])
-        return lambda job: replace(job, request=replace(job.request, width=width, height=height))
+        sides: dict[str, Any] = {f"{before}width": int(match[1]), f"{before}height": int(match[2])}
+        return lambda job: replace(job, request=replace(job.request, **sides))
 
-    return Axis("Size", typed.strip(), tuple(Value(text, put(text)) for text in texts(typed)))
+    return Axis(
+        name, typed.strip(), tuple(Value(f"{name}: {text}" if before else text, put(text)) for text in texts(typed))
+    )
 
 
 def _with_prompts(job: Job, edit: Callable[[str], str]) -> Job:
@@ -321,6 +326,7 @@ def weighted(text: str) -> AdapterFile:
 
 SPECIAL: Mapping[str, Callable[[str, Job], Axis]] = {
     "size": _size,
+    "seed size": partial(_size, name="Seed size"),
     "s/r": _search_and_replace,
     "order": _order,
     "model": _model,

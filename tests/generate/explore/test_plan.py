@@ -36,6 +36,7 @@ def requests(axis, base=BASE):
         ("Seed: 1,5", "seed", [1, 5], "Seed: 1"),
         ("Clip skip: 1-2", "clip_skip", [1, 2], "Clip skip: 1"),
         ("Var. strength: 0, 0.5", "variation_strength", [0, 0.5], "Variation strength: 0"),
+        ("seed size: 0x0, 96x64", "seed_width", [0, 96], "Seed size: 0x0"),
         ("tiling: off, X", "tiling", ["off", "x"], "off"),
         ("emphasis: No norm, ignore", "emphasis", ["no norm", "ignore"], "No norm"),
         ("guidance interval: 0 to 1, 0.1 0.8", "guidance_interval", [(0, 1), (0.1, 0.8)], "0 to 1"),
