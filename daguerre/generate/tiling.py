@@ -24,12 +24,12 @@ def tiled(model: Model, request: TextToImage) -> Iterator[None]:
     for side, direction in (("width", "x"), ("height", "y")):
         if request.tiling in (direction, "both") and (pixels := getattr(request, side)) % step:
             raise RequestError(f"{side} is {pixels}; with tiling it must be a multiple of {step}")
-    model.vae.rows_meet = request.tiling != "x"
+    before, model.vae.rows_meet = model.vae.rows_meet, request.tiling != "x"
     try:
         with meeting(model.unet, request.tiling), meeting(model.vae, request.tiling):
             yield
     finally:
-        del model.vae.rows_meet
+        model.vae.rows_meet = before
 
 
 @contextmanager

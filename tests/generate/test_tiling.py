@@ -54,6 +54,16 @@ def test_nothing_stays_attached():
             assert not {"_conv_forward", "forward"} & vars(module).keys()
 
 
+def test_edges_that_meet_already_still_do_after_another_drawing():
+    """As with a refiner that is the model itself."""
+    model, request = toy(), replace(REQUEST, tiling="both")
+    with tiled(model, request):
+        with tiled(model, replace(request, tiling="x")):
+            assert not model.vae.rows_meet
+        assert model.vae.rows_meet
+    assert not model.vae.rows_meet
+
+
 def test_an_error_leaves_nothing_attached_either():
     model = toy()
     with pytest.raises(ZeroDivisionError), tiled(model, replace(REQUEST, tiling="x")):
