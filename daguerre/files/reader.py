@@ -1,6 +1,7 @@
 """Opens checkpoints: single files and diffusers folders, safetensors and pickles. Never runs code from a file."""
 
 import json
+from codecs import getincrementaldecoder
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,17 @@ SETTINGS = "daguerre.config"  # in a single file's metadata: what a diffusers fo
 FOLDERS = "unet", "vae", "text_encoder", "text_encoder_2"
 BESIDE = "preprocessor", "open_clip", "generation"  # settings beside those of the network: of CLIPs and captioners
 STEMS = "diffusion_pytorch_model", "model", "pytorch_model", "open_clip_model", "open_clip_pytorch_model"
+OTHERS = {  # that files taken for models begin with
+    b"\x89PNG": "a PNG picture",
+    b"\xff\xd8\xff": "a JPEG picture",
+    b"RIFF": "a WebP picture",
+    b"GIF8": "a GIF picture",
+    b"<": "a web page",
+    b"version https://git-lfs": "a pointer to a file in Git LFS (git lfs pull fetches that)",
+    b"7z": "a 7z archive",
+    b"Rar!": "a RAR archive",
+    b"\x1f\x8b": "a gzip archive",
+}
 MAX_JSON = 1 << 20  # bytes
 
 
@@ -34,19 +46,32 @@ def open_checkpoint(path: Path | str, *, variant: str | None = None) -> Checkpoi
 
 def _open_file(path: Path) -> Checkpoint:
     if not path.is_file():  # a named pipe would wait for ever
-        raise CheckpointError(path, "there is no such file")
+        raise CheckpointError(path, "it is no regular file" if path.exists() else "there is no such file")
     with path.open("rb") as file:
-        start = file.read(9)
-    if start.startswith(b"PK\3\4") or (start.startswith(b"\x80") and start[8:] != b"{"):
+        start = file.read(64)
+    if start.startswith(b"PK\3\4") or (start.startswith(b"\x80") and start[8:9] != b"{"):
         return open_pickle(path)
     if start.startswith(MAGIC) and start[5:8] == bytes(3):  # a safetensors header would be terabytes long
         return open_gguf(path)
+    if start[8:9] != b"{" and (kind := _kind(start)):  # where a safetensors header begins
+        raise CheckpointError(path, f"it is {kind}, no model")
     entries, metadata = read_header(path)
     tensors = {key: TensorInfo(entry.shape, entry.dtype) for key, entry in entries.items()}
     configs = _parse(path, metadata.get(SETTINGS, "{}"), SETTINGS)
     if not all(isinstance(section, dict) for section in configs.values()):
         raise CheckpointError(path, "should be JSON objects by section", key=SETTINGS, remedy="Remove it")
     return Checkpoint(path, tensors, safe_open(path, "pt").get_tensor, (path,), metadata, configs)
+
+
+def _kind(start: bytes) -> str:
+    """What a file is that begins so, where a user may have taken it for a model; "" where that is not known."""
+    if found := next((kind for magic, kind in OTHERS.items() if start.startswith(magic)), ""):
+        return found
+    try:
+        text = getincrementaldecoder("utf-8")().decode(start)  # whose last letter may be cut
+        return "a text" if len(start) > 8 and "".join(text.split()).isprintable() else ""
+    except UnicodeDecodeError:
+        return ""
 
 
 def _open_folder(folder: Path, variant: str | None) -> Checkpoint:

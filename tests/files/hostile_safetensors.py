@@ -271,6 +271,7 @@ def another_format(rng: Random) -> tuple[bytes, tuple[str, ...]]:
         "cut short",
         "no safetensors file",
         "no model has so many",
+        ", no model",
     )
 
 
