@@ -215,7 +215,7 @@ def task_of(request: ImageToImage, image: Path, mask: Path | None = None) -> "tu
 
     Raises Failure for pictures that do not fit the request, before there is a model.
     """
-    from ..generate import edit, given, image_to_image, inpaint, masks, outpaint, tiled_upscale
+    from ..generate import edit, given, image_to_image, inpaint, masks, outpaint, tiled_upscale, upscale
 
     picture, own = read_picture(image), (512, 512)
     draw: dict[type[ImageToImage], Any] = {
@@ -235,7 +235,7 @@ def task_of(request: ImageToImage, image: Path, mask: Path | None = None) -> "tu
                 outpaint.planned(request, picture.size, own)
             elif isinstance(request, TiledUpscale):
                 tiled_upscale.with_size(request, picture.size)
-                tiled_upscale.loaded(request.upscaler)
+                upscale.find_upscaler(request.upscaler)
             else:
                 given.with_size_of(request, picture.size)
     except RequestError as error:

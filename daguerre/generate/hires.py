@@ -4,9 +4,7 @@ import time
 from collections.abc import Generator, Sequence
 from dataclasses import fields, replace
 from math import ceil
-from pathlib import Path
 
-from PIL import Image, ImageOps
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -18,7 +16,7 @@ from ..request import Hires, ImageToImage, RequestError, TextToImage
 from ..text.template import second_prompts
 from .drawing import Control, Picture, prepared, settled, to_image
 from .given import GRID, encoded, to_pixels
-from .upscale import Upscaler, load_upscaler, upscale
+from .upscale import Upscaler, check_upscaler, enlarged_to, find_upscaler
 
 # Ways to enlarge latents: of torch's interpolation, and whether it filters.
 LATENT = {
@@ -29,8 +27,6 @@ LATENT = {
     "Latent (nearest)": ("nearest", False),
     "Latent (nearest-exact)": ("nearest-exact", False),
 }
-FILTERS = {"Lanczos": Image.Resampling.LANCZOS, "Nearest": Image.Resampling.NEAREST}
-BUILT_IN = "built-in"
 
 
 def passes(request: TextToImage) -> tuple[TextToImage, ...]:
@@ -52,7 +48,7 @@ def second_pass(first: TextToImage, hires: Hires) -> ImageToImage:
     values |= {name: value for name, value in said.items() if value}
     if hires.sampler and not hires.schedule:
         values["schedule"] = "automatic"
-    check_upscaler(hires.upscaler)
+    check_upscaler(hires.upscaler, "hires upscaler", LATENT)
     try:
         return ImageToImage(**values, strength=hires.strength, exact_steps=True)
     except RequestError as error:
@@ -67,13 +63,6 @@ def enlarged_size(size: tuple[int, int], hires: Hires) -> tuple[int, int]:
     return tuple(given or side for given, side in zip((hires.width, hires.height), by_scale, strict=True))  # type: ignore
 
 
-def check_upscaler(name: str) -> None:
-    """Raises RequestError for a name that is no way to enlarge and no file."""
-    known = [*LATENT, *FILTERS, BUILT_IN]
-    if name not in known and not Path(name).is_file():
-        raise RequestError(f"hires upscaler is {name!r}; give an upscaler's file, or one of {', '.join(known)}")
-
-
 def drawn_twice(
     model: Model, request: TextToImage, hires: Hires, controls: Sequence[Control]
 ) -> Generator[Step | Picture, None, None]:
@@ -85,7 +74,7 @@ def drawn_twice(
             pass  # what cannot be drawn is refused now, not after a pass
     except RequestError as error:
         raise RequestError(f"the second pass: {error}") from error
-    upscaler = None if hires.upscaler in LATENT | FILTERS else loaded(hires.upscaler)
+    upscaler = None if hires.upscaler in LATENT else find_upscaler(hires.upscaler)
     given = () if upscaler is None else (UsedPicture(role="hires upscaler", sha256=upscaler.sha256),)
     asked = replace(request, variation_seed=first.variation_seed)
     for i in range(first.count):
@@ -97,11 +86,6 @@ def drawn_twice(
             x = yield from drawing.steps(i, drawing.start(i, latents))
             drawing = replace(drawing, asked=asked, request=first, pictures=(*given, *drawing.pictures))
             yield drawing.picture(i, to_image(model.decode(x)), begun)
-
-
-def loaded(name: str) -> Upscaler:
-    """The upscaler of a file, or the built-in one. Raises CheckpointError."""
-    return load_upscaler(None if name == BUILT_IN else Path(name))
 
 
 def larger_latents(latents: Tensor, size: tuple[int, int], way: str) -> Tensor:
@@ -119,8 +103,5 @@ def enlarged(model: Model, latents: Tensor, over: TextToImage, way: str, upscale
     if way in LATENT:
         factor = model.vae.config.factor
         return larger_latents(latents, (over.height // factor, over.width // factor), way)
-    image, size = to_image(model.decode(latents)), (over.width, over.height)
-    if upscaler is not None:
-        scale = max(new / old for new, old in zip(size, image.size, strict=True))
-        image = upscale(image, max(1.0, scale), upscaler.network)
-    return encoded(model, to_pixels(ImageOps.fit(image, size, FILTERS.get(way, Image.Resampling.LANCZOS))))
+    image = enlarged_to(to_image(model.decode(latents)), (over.width, over.height), way, upscaler)
+    return encoded(model, to_pixels(image))

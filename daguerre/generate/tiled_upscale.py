@@ -6,9 +6,8 @@ A1111's "SD upscale" draws tile after tile and joins the pictures; here all tile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path
 
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor
 
 from ..diffusion.denoiser import Step
@@ -21,11 +20,9 @@ from .drawing import Control, Drawing, Picture
 from .given import GRID, opaque, used
 from .image_to_image import image_to_image
 from .tiling import meeting, meets
-from .upscale import Upscaler, load_upscaler, upscale
+from .upscale import enlarged_to, find_upscaler
 from .window import Window
 
-FILTERS = {"Lanczos": Image.Resampling.LANCZOS, "Nearest": Image.Resampling.NEAREST}
-BUILT_IN = "built-in"
 DIRECTIONS: dict[tuple[bool, bool], Tiling] = {meets(way): way for way in ("off", "x", "y", "both")}
 
 
@@ -78,9 +75,9 @@ def tiled_upscale(
     """
     given, tile = opaque(image), request.tile or model.defaults.width
     request = with_size(request, given.size)
-    upscaler = loaded(request.upscaler)
+    upscaler = find_upscaler(request.upscaler)
     seen = [used("image", given)] + ([UsedPicture(role="upscaler", sha256=upscaler.sha256)] if upscaler else [])
-    large = _enlarged(given, request, upscaler)
+    large = enlarged_to(given, (request.width, request.height), request.upscaler, upscaler)
     in_tiles = InTiles(tile, request.overlap, controls)
     for event in image_to_image(_sized(model, tile), request, large, [in_tiles]):
         if isinstance(event, Picture):
@@ -93,22 +90,6 @@ def with_size(request: TiledUpscale, size: tuple[int, int]) -> TiledUpscale:
     """The request with the sides that it leaves open, by a picture's width and height. Raises RequestError."""
     width, height = (max(64, round(side * request.enlarge / GRID) * GRID) for side in size)
     return replace(request, width=request.width or width, height=request.height or height)
-
-
-def loaded(name: str) -> Upscaler | None:
-    """The upscaler of a file, or the built-in one; None for a filter. Raises RequestError and CheckpointError."""
-    if name not in (*FILTERS, BUILT_IN) and not Path(name).is_file():
-        raise RequestError(f"upscaler is {name!r}; give an upscaler's file, or one of {', '.join(FILTERS)}, {BUILT_IN}")
-    return None if name in FILTERS else load_upscaler(None if name == BUILT_IN else Path(name))
-
-
-def _enlarged(image: Image.Image, request: TiledUpscale, upscaler: Upscaler | None) -> Image.Image:
-    """The picture at the request's size, before it is drawn over."""
-    size = request.width, request.height
-    scale = max(new / old for new, old in zip(size, image.size, strict=True))
-    if upscaler and scale > 1:
-        image = upscale(image, scale, upscaler.network)
-    return ImageOps.fit(image, size, FILTERS.get(request.upscaler, Image.Resampling.LANCZOS))
 
 
 def _sized(model: Model, tile: int) -> Model:

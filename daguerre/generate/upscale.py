@@ -1,11 +1,12 @@
 """Pictures enlarged by a small network, in tiles: any size, with transparency, in bounded memory."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -24,6 +25,8 @@ MAX_PIXELS = 64_000_000  # of the result
 TILE = 256  # pixels of the input, along one side
 FEATHER = 16  # pixels of the input over which tiles pass into one another
 LARGEST_SCALE = 16
+FILTERS = {"Lanczos": Image.Resampling.LANCZOS, "Nearest": Image.Resampling.NEAREST}
+BUILT_IN = "built-in"
 LARGEST = 256  # of any number in a network's config
 SECTION = "enlarger"  # of the settings in a file of daguerre's own
 Network = Enlarger | RRDBNet | Compact
@@ -56,6 +59,27 @@ def load_upscaler(path: Path | None = None, device: str | None = None) -> Upscal
             raise CheckpointError(path, "it decodes latents and enlarges no pictures", remedy="Name an upscaler")
         return Upscaler(enlarger.to(pick_device(device or "cpu")), path.stem, checkpoint.sha256)
     return Upscaler(read_upscaler(checkpoint).to(pick_device(device)), path.stem, checkpoint.sha256)
+
+
+def check_upscaler(name: str, told: str = "upscaler", besides: Iterable[str] = ()) -> None:
+    """Raises RequestError for a name that is no way to enlarge, none of those besides, and no file."""
+    known = [*besides, *FILTERS, BUILT_IN]
+    if name not in known and not Path(name).is_file():
+        raise RequestError(f"{told} is {name!r}; give an upscaler's file, or one of {', '.join(known)}")
+
+
+def find_upscaler(name: str) -> Upscaler | None:
+    """The upscaler of a file, or the built-in one; None for a filter. Raises RequestError and CheckpointError."""
+    check_upscaler(name)
+    return None if name in FILTERS else load_upscaler(None if name == BUILT_IN else Path(name))
+
+
+def enlarged_to(image: Image.Image, size: tuple[int, int], name: str, upscaler: Upscaler | None) -> Image.Image:
+    """A picture at another size by the way of this name, which found the upscaler; another shape is cut off evenly."""
+    scale = max(new / old for new, old in zip(size, image.size, strict=True))
+    if upscaler and scale > 1:
+        image = upscale(image, min(scale, LARGEST_SCALE), upscaler.network)
+    return ImageOps.fit(image, size, FILTERS.get(name, Image.Resampling.LANCZOS))
 
 
 def load_enlarger(path: Path) -> Enlarger:

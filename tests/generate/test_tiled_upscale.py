@@ -8,8 +8,8 @@ from PIL import Image
 from daguerre.generate.drawing import Picture, prepared
 from daguerre.generate.given import used
 from daguerre.generate.image_to_image import image_to_image
-from daguerre.generate.tiled_upscale import InTiles, loaded, tiled_upscale, with_size
-from daguerre.generate.upscale import load_upscaler
+from daguerre.generate.tiled_upscale import InTiles, tiled_upscale, with_size
+from daguerre.generate.upscale import find_upscaler, load_upscaler
 from daguerre.request import (
     Autoguidance,
     FreeU,
@@ -56,6 +56,11 @@ def test_a_tile_that_covers_all_is_image_to_image():
     difference = np.asarray(drawn(whole)[0].image, int) - np.asarray(alone.image, int)
     assert np.abs(difference).max() <= 1
     assert drawn(REQUEST)[0].record.pixel_sha256 != alone.record.pixel_sha256
+
+
+def test_a_picture_too_small_to_be_enlarged_that_far_by_a_network_is_resized_for_the_rest():
+    made, _ = drawn(replace(REQUEST, upscaler="built-in"), image=picture((1, 2)))
+    assert made.image.size == (64, 64)
 
 
 def test_the_same_request_draws_the_same_and_its_record_tells_of_the_given_picture():
@@ -115,7 +120,7 @@ def test_sdxl_is_told_the_size_of_a_tile():
 )
 def test_what_cannot_be_drawn_is_refused(fields, words):
     with pytest.raises(RequestError) as error:
-        loaded(TiledUpscale(prompt="x", **fields).upscaler)
+        find_upscaler(TiledUpscale(prompt="x", **fields).upscaler)
     assert words in str(error.value)
 
 
