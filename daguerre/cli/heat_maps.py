@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from ..diffusion.denoiser import Step
     from ..families.model import Model
     from ..generate.drawing import Control, Picture
+    from ..generate.heat_maps import HeatMaps
 
 
 def heatmap(
@@ -46,8 +47,6 @@ def heatmap(
         Print one JSON object that names the files.
     """
     from ..generate.drawing import Picture, settled
-    from ..generate.explore.plan import Plan, Words
-    from ..generate.explore.sheet import compose
     from ..generate.heat_maps import HeatMaps
     from ..generate.text_to_image import text_to_image
     from .explore import defaults_of
@@ -65,25 +64,34 @@ def heatmap(
     def watched(model: "Model", one: TextToImage, controls: "Sequence[Control]" = ()) -> "Iterator[Step | Picture]":
         return text_to_image(model, one, (*controls, maps))
 
-    task = means.around(watched)
+    task, done = means.around(watched), 0
     with Progress(step_count(request), 1, quiet=json_lines) as progress:
         for event in means.language.drawn(means.with_model.load(), request, files, task):
             if isinstance(event, Picture):
                 picture = event
             else:
-                progress.step(0, event.i)
+                progress.step(0, done)
+                done += 1
         name = f"{picture.record.seed}-{slug(prompt)}"
-        paths = [save_picture(picture, file or folder / f"{name}.png")]
-        progress.saved(paths[0], picture.seconds)
-    paths += [_save(maps.overlay(one, picture.image), one, paths[0], picture) for one in maps.words]
-    labels = tuple((Words(text),) for text in ("", *maps.words))
-    sheet = _save(compose(Plan(labels, ((),), ((),), ()), paths), "words", paths[0], picture)
+        path = save_picture(picture, file or folder / f"{name}.png")
+        progress.saved(path, picture.seconds)
+    *overlays, sheet = _overlays(maps, path, picture)
     if not json_lines:
-        print(*paths[1:], sheet, sep="\n")
+        print(*overlays, sheet, sep="\n")
         return
     shares = {one: round(float(maps.of(one).mean()), 5) for one in maps.words}
-    told = dict(zip(maps.words, map(str, paths[1:]), strict=True))
-    print(json.dumps({"path": str(paths[0]), "sheet": str(sheet), "words": told, "attention": shares}))
+    told = dict(zip(maps.words, map(str, overlays), strict=True))
+    print(json.dumps({"path": str(path), "sheet": str(sheet), "words": told, "attention": shares}))
+
+
+def _overlays(maps: "HeatMaps", path: Path, picture: "Picture") -> list[Path]:
+    """Writes an overlay for each word, and last all of them in one sheet."""
+    from ..generate.explore.plan import Plan, Words
+    from ..generate.explore.sheet import compose
+
+    paths = [_save(maps.overlay(one, picture.image), one, path, picture) for one in maps.words]
+    labels = tuple((Words(text),) for text in ("", *maps.words))
+    return [*paths, _save(compose(Plan(labels, ((),), ((),), ()), [path, *paths]), "words", path, picture)]
 
 
 def _save(image: "Image.Image", what: str, beside: Path, picture: "Picture") -> Path:
