@@ -75,7 +75,9 @@ def fitted(image: Image.Image, size: tuple[int, int], how: Resize) -> Image.Imag
         return ImageOps.fit(image, size, Image.Resampling.LANCZOS)
     if how != "fill":
         return image.resize(size, Image.Resampling.LANCZOS)
-    small = ImageOps.contain(image, size, Image.Resampling.LANCZOS)
+    scale = min(new / old for new, old in zip(size, image.size, strict=True))
+    width, height = (max(1, round(side * scale)) for side in image.size)
+    small = image.resize((width, height), Image.Resampling.LANCZOS)
     missing = size[1] - small.height, size[0] - small.width
     pixels = np.asarray(small)
     sides = [(n // 2, n - n // 2) for n in missing]

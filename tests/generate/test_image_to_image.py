@@ -119,6 +119,7 @@ def test_the_ways_to_another_shape():
     assert (cropped > 195).all()
     assert (filled[[0, 39], 20] > 190).all()  # the edges of the whole picture, drawn out
     assert (filled[[0, 39], 0] < 5).all()
+    assert fitted(Image.new("RGB", (3000, 8), "red"), (128, 128), "fill").getcolors() == [(128 * 128, (255, 0, 0))]
 
 
 def test_the_latent_way_goes_by_latents_and_not_by_pixels():
