@@ -44,7 +44,7 @@ def used(role: str, image: Image.Image) -> UsedPicture:
     return UsedPicture(role=role, sha256=pixel_sha256(image))
 
 
-def with_size_of(request: Asked, size: tuple[int, int]) -> Asked:
+def with_size_of(request: Asked, size: tuple[int, int], remedy: str = "give a width and a height") -> Asked:
     """The request with the sides that it leaves open as those of a picture of this size, rounded to what can be drawn.
 
     Raises RequestError for a picture too large to be drawn at once.
@@ -60,7 +60,7 @@ def with_size_of(request: Asked, size: tuple[int, int]) -> Asked:
     width, height = request.width or width, request.height or height
     if max(width, height) > LARGEST:
         most = f"at most {LARGEST} along a side can be drawn at once"
-        raise RequestError(f"the picture has {wide} x {high} pixels; {most}: give a width and a height")
+        raise RequestError(f"the picture has {wide} x {high} pixels; {most}: {remedy}")
     return replace(request, width=width, height=height)
 
 

@@ -39,7 +39,7 @@ def image_to_image(
 
 def _resized(model: Model, request: ImageToImage, given: Image.Image) -> Tensor:
     """The given picture's latents at its own size, then at the request's."""
-    own = with_size_of(replace(request, width=0, height=0), given.size)
+    own = with_size_of(replace(request, width=0, height=0), given.size, "resize it in another way than latent")
     latents = encoded(model, to_pixels(fitted(given, (own.width, own.height), "stretch")))
     factor = model.vae.config.factor
     return F.interpolate(latents, (request.height // factor, request.width // factor), mode="bilinear")

@@ -108,6 +108,9 @@ def test_sizes_that_are_not_given_are_those_of_the_picture(size, asked, expected
 def test_a_picture_too_large_to_be_drawn_is_refused_with_its_size():
     with pytest.raises(RequestError, match=r"5000 x 300 pixels.*give a width and a height"):
         draw(image=Image.new("RGB", (5000, 300)))
+    request = replace(REQUEST, width=64, height=64, resize="latent")
+    with pytest.raises(RequestError, match=r"5000 x 300 pixels.*resize it in another way than latent"):
+        draw(request, Image.new("RGB", (5000, 300)))
 
 
 def test_the_ways_to_another_shape():
