@@ -18,7 +18,7 @@ from ..diffusion.denoiser import Cond, Denoiser, NoiseSource, Process, Step, Var
 from ..diffusion.noise import Source, brownian, brownian_tree, centered, fresh, initial, spherical
 from ..diffusion.prediction import OnLadder
 from ..diffusion.samplers import Spec, find_sampler
-from ..diffusion.schedule import NoiseLevels, find_schedule
+from ..diffusion.schedule import TABLES, NoiseLevels, find_schedule
 from ..families.model import Model
 from ..files.durable import durable_bytes
 from ..provenance import png
@@ -242,7 +242,10 @@ def on_canvas(drawing: Drawing, canvas: Tensor | None) -> Drawing:
 
 
 def settled(request: TextToImage) -> TextToImage:
-    """The request with every choice made: the seed drawn, names canonical, the sampler's own schedule filled in."""
+    """The request with every choice made: the seed drawn, names canonical, the sampler's own schedule filled in.
+
+    Raises RequestError for names that are not there, and for what does not go together.
+    """
     seed = _seed("seed", request.seed, 1 if request.variation_strength else request.count)
     variation = request.variation_seed
     if request.variation_strength:
@@ -251,6 +254,9 @@ def settled(request: TextToImage) -> TextToImage:
     schedule = find_schedule(request.schedule)
     if schedule == "automatic":
         schedule = suffix or spec.schedule
+    if schedule in TABLES and (request.sigma_min or request.sigma_max):
+        told = f"schedule {schedule!r} is a list of noise levels with ends of its own"
+        raise RequestError(f"{told}; leave out sigma_min and sigma_max, or take another schedule")
     return replace(request, seed=seed, variation_seed=variation, sampler=spec.name, schedule=schedule)
 
 

@@ -108,6 +108,11 @@ def test_ends_of_a_schedule_in_the_wrong_order() -> None:
         drawn(replace(REQUEST, sigma_min=9.0, sigma_max=3.0))
 
 
+def test_a_schedule_with_ends_of_its_own_takes_no_others() -> None:
+    with pytest.raises(RequestError, match=r"'align_your_steps' is a list of noise levels .* leave out sigma_min"):
+        drawn(replace(REQUEST, sampler="Euler Align Your Steps", sigma_max=5.0))
+
+
 def test_noise_is_drawn_by_the_generator_that_is_asked_for() -> None:
     """By a torch generator as ever, by CUDA's algorithm, and within SDE samplers by the tree that A1111 has."""
     for sampler, other in (("Euler", 2), ("DPM++ 2M SDE", 3)):
