@@ -1,6 +1,7 @@
 """A model with the adapter files of a request, and what a picture's record says of them."""
 
 import logging
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -10,6 +11,7 @@ from typing import Literal
 
 from ..families.model import Attach, Model
 from ..provenance.record import Pass, UsedAdapter
+from ..request import RequestError
 from .change import Change
 from .formats import load_lora
 from .hypernetwork import Hypernetwork
@@ -18,6 +20,8 @@ from .lora_file import adapter_sha256
 from .textual_inversion import TextualInversion
 
 log = logging.getLogger(__name__)
+
+WEIGHTED = re.compile(r"(.*?)(?::([-+]?[\d.]+))?(?::([-+]?[\d.]+))?", re.DOTALL)  # a file and up to two weights
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +37,20 @@ class AdapterFile:
     ranks: int | None = None  # only the first so many of a LoRA; None: all
     during: Pass = ""  # the pass of a hires fix to be used in alone
     inversion: TextualInversion | None = None  # what is in an embedding's file, where that has been read
+
+
+def weighted(text: str, told: str = "") -> AdapterFile:
+    """A LoRA from FILE, FILE:WEIGHT or FILE:WEIGHT:WEIGHT, the second that in the text encoders.
+
+    Raises RequestError, with `told` before the text.
+    """
+    found = None if Path(text).exists() else WEIGHTED.fullmatch(text)
+    path, *numbers = found.groups() if found else (text, None, None)
+    try:
+        weight, text_weight = (None if number is None else float(number) for number in numbers)
+    except ValueError:
+        raise RequestError(f"{told}{text}: write it as FILE, FILE:WEIGHT or FILE:WEIGHT:WEIGHT") from None
+    return AdapterFile(kind="lora", path=Path(path), weight=1.0 if weight is None else weight, text_weight=text_weight)
 
 
 @contextmanager

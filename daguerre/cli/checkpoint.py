@@ -105,7 +105,7 @@ def convert(
     weights: Literal["auto", "ema"] = "auto",
     vae: str | None = None,
 ) -> None:
-    """Write a model in another layout; the numbers stay the same to the last bit.
+    """Write a model in another layout; without --dtype the numbers stay the same to the last bit.
 
     Parameters
     ----------

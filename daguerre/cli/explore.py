@@ -115,7 +115,7 @@ def draw_all(
     left = set(jobs) - there_already(folder, jobs).keys()
     if not quiet:
         print(f"{len(jobs):,} cells; to draw: {said_of(left)}", file=sys.stderr)
-    names = [f"{job.request.seed}-{slug(title or job.request.prompt)}" for job, title in zip(jobs, titles, strict=True)]
+    names = [f"{job.request.seed}-{slug(title)}" for job, title in zip(jobs, titles, strict=True)]
     steps, begun = 0, 0
     with Progress(sum(step_count(job.request) for job in left), 1, quiet=quiet) as progress:
         bar = progress.bar

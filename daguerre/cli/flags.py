@@ -1,6 +1,5 @@
 """Groups of flags that commands share: what to draw, and with which model."""
 
-import re
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -15,8 +14,6 @@ from .models import find
 if TYPE_CHECKING:
     from ..adapters.adapted import AdapterFile
     from ..families.model import Model
-
-WEIGHTED = re.compile(r"(.*?)(?::([-+]?[\d.]+))?(?::([-+]?[\d.]+))?", re.DOTALL)  # a file and up to two weights
 
 
 @Parameter(name="*", group=DRAWING)
@@ -210,11 +207,11 @@ class AdapterFlags:
     hypernetwork: Texts = ()
 
     def files(self) -> "list[AdapterFile]":
-        from ..adapters.adapted import AdapterFile
+        from ..adapters.adapted import AdapterFile, weighted
 
         words = [AdapterFile(kind="embedding", path=path) for path in self.embedding]
-        networks = [replace(weighted(text, "--hypernetwork"), kind="hypernetwork") for text in self.hypernetwork]
-        return words + networks + [weighted(text) for text in self.lora]
+        networks = [replace(weighted(text, "--hypernetwork "), kind="hypernetwork") for text in self.hypernetwork]
+        return words + networks + [weighted(text, "--lora ") for text in self.lora]
 
 
 def needs(flag: str, value: object, other: str, there: object) -> None:
@@ -233,19 +230,6 @@ def width_and_height(flag: str, size: str) -> dict[str, int]:
     if not (width.isdecimal() and height.isdecimal()):
         raise RequestError(f"{flag} is {size!r}; write it as WIDTHxHEIGHT, such as 512x768")
     return {"width": int(width), "height": int(height)}
-
-
-def weighted(text: str, flag: str = "--lora") -> "AdapterFile":
-    """A LoRA from FILE, FILE:WEIGHT or FILE:WEIGHT:WEIGHT."""
-    from ..adapters.adapted import AdapterFile
-
-    found = None if Path(text).exists() else WEIGHTED.fullmatch(text)
-    path, *numbers = found.groups() if found else (text, None, None)
-    try:
-        weight, text_weight = (None if number is None else float(number) for number in numbers)
-    except ValueError:
-        raise RequestError(f"{flag} {text}: write it as FILE, FILE:WEIGHT or FILE:WEIGHT:WEIGHT") from None
-    return AdapterFile(kind="lora", path=Path(path), weight=1.0 if weight is None else weight, text_weight=text_weight)
 
 
 STANDARD, BUILT_IN_MODEL, PLAIN = DrawingFlags(), ModelFlags(), AdapterFlags()

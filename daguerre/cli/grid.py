@@ -141,7 +141,7 @@ def _drawn(
     """Draws what is missing, then composes; an interruption composes what is there."""
     from ..generate.explore.sheet import compose_sheets
 
-    titles = [plan.title(i) for i in range(len(plan.jobs))]
+    titles = [plan.title(i) or job.request.prompt for i, job in enumerate(plan.jobs)]
     paths: list[Path | None] = [None] * len(plan.jobs)
     try:
         for done in draw(jobs=plan.jobs, folder=folder / "cells", titles=titles, quiet=json_lines):

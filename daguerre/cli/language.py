@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from cyclopts import Parameter
 
@@ -26,9 +26,6 @@ if TYPE_CHECKING:
 
 # Folders beside the models, by the kind of adapter that is in them.
 PLACES = {"lora": "loras", "hypernetwork": "hypernetworks", "embedding": "embeddings"}
-KINDS_OF_FILES: "dict[str, Literal['lora', 'hypernetwork', 'embedding']]" = {
-    "lora": "lora", "hypernetwork": "hypernetwork", "embedding": "embedding"
-}  # fmt: skip
 
 
 @Parameter(name="*", group=NAMES)

@@ -10,7 +10,6 @@ from cyclopts import Parameter
 
 from ..files.built_in import BUILT_IN
 from .exit import UNUSABLE, Failure
-from .flags import weighted
 from .kinds import Json
 from .models import find, resolve
 
@@ -192,6 +191,7 @@ def combine(
     dtype
         Number format of the new file; float32 by default.
     """
+    from ..adapters.adapted import weighted
     from ..adapters.lora_tools import combine as combined
 
     _refuse_existing(target)
@@ -215,6 +215,7 @@ def merge(target: Path, *loras: str, model: str = BUILT_IN, layout: Literal["ldm
     layout
         ldm: one safetensors file, as most tools read it. diffusers: a folder.
     """
+    from ..adapters.adapted import weighted
     from ..adapters.lora_tools import merged
     from ..checkpoints.merge import Opened
     from ..checkpoints.writer import write_diffusers, write_ldm

@@ -3,7 +3,7 @@
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 from PIL import Image
 
@@ -14,7 +14,7 @@ from .exit import FAILED, UNUSABLE, Failure
 from .files import save_picture
 from .flags import ModelFlags
 from .kinds import Json, Paths
-from .language import KINDS_OF_FILES, PLACES
+from .language import PLACES
 from .models import folder
 from .passes import RefinerFlags
 from .redraw import recorded_task
@@ -164,7 +164,7 @@ def _files(picture: Path, then: Record, given: tuple[Path, ...]) -> "list[Adapte
             )
         files.append(
             AdapterFile(
-                kind=KINDS_OF_FILES.get(used.kind, "lora"),
+                kind=cast("Any", used.kind if used.kind in PLACES else "lora"),
                 path=here[used.sha256],
                 weight=used.weight,
                 text_weight=used.text_weight,

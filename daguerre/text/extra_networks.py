@@ -14,7 +14,7 @@ from typing import Literal
 
 from ..request import RequestError
 
-TAG = re.compile(r"<(\w+):([^<>]+)>")
+TAG = re.compile(r"<(\w+):([^<>]*)>")
 RANKS = re.compile(r"\s*0*[1-9][0-9]{0,8}\s*", re.ASCII)
 KINDS: dict[str, Literal["lora", "hypernet"]] = {"lora": "lora", "lyco": "lora", "hypernet": "hypernet"}
 

@@ -96,6 +96,8 @@ def test_a_matrix_and_sheets(said, tmp_path):
         "a cat, blue",
         "a cat, hat, blue",
     }
+    cell, *_ = said("matrix", "a cat|hat", *SMALL, "--seed", 1, "--json").splitlines()
+    assert json.loads(cell)["cell"] == "a cat"  # which has none of the parts
     out = said("grid", "an apple", "--z", "seed: 1, 2", *SMALL, "--sheets", "--no-labels").split()
     assert [path.rpartition("/")[2] for path in out] == ["grid.png", "grid-1-seed-1.png", "grid-2-seed-2.png"]
     with Image.open(out[1]) as alone:

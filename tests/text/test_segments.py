@@ -106,6 +106,7 @@ def test_networks_are_taken_out_of_a_prompt(prompt, text, found):
         ("<lora:x:1:1:1:1>", "cannot be read"),
         ("<lora:x:wide=1>", "cannot be read"),
         ("<lora: :1>", "cannot be read"),
+        ("<lora:>", "cannot be read"),
         ("<hypernet:x:1:1>", "<hypernet:name:weight>"),
         ("<lora:x:dyn=" + "9" * 5000 + ">", "dyn is"),
     ],

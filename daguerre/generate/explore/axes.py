@@ -24,7 +24,7 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, NamedTuple, Union, get_args, get_origin, get_type_hints
 
-from ...adapters.adapted import AdapterFile
+from ...adapters.adapted import weighted
 from ...request import CHOICES, GUIDES, MAX_SEED, RANDOM_SEED, Guide, RequestError, read_guide
 from .job import Job
 from .values import MOST, numbers, texts
@@ -45,7 +45,6 @@ NAMES: Mapping[str, str] = {
     "prompt order": "order",
 }
 SIZE = re.compile(r"(\d{1,5})\s*[x×*]\s*(\d{1,5})", re.ASCII)
-WEIGHTED = re.compile(r"(.*?)(?::([-+]?[\d.]+))?(?::([-+]?[\d.]+))?", re.DOTALL)  # a file and up to two weights
 SWITCH = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
 Change = Callable[[Job], Job]
 
@@ -311,17 +310,6 @@ def _lora_weight(typed: str, base: Job, name: str = "weight") -> Axis:
     label = "LoRA weight" if name == "weight" else name
     values = tuple(Value(f"{label}: {weight:g}", put(weight)) for weight in numbers(typed, whole=False))
     return Axis(label, typed.strip(), values, late=1)
-
-
-def weighted(text: str) -> AdapterFile:
-    """A LoRA from FILE, FILE:WEIGHT or FILE:WEIGHT:WEIGHT, the second that in the text encoders."""
-    found = None if Path(text).exists() else WEIGHTED.fullmatch(text)
-    path, *weights = found.groups() if found else (text, None, None)
-    try:
-        weight, text_weight = (None if number is None else float(number) for number in weights)
-    except ValueError:
-        raise RequestError(f"{text!r}: write it as FILE, FILE:WEIGHT or FILE:WEIGHT:WEIGHT") from None
-    return AdapterFile(kind="lora", path=Path(path), weight=1.0 if weight is None else weight, text_weight=text_weight)
 
 
 SPECIAL: Mapping[str, Callable[[str, Job], Axis]] = {
