@@ -39,7 +39,8 @@ class InterrogationFlags:
     top
         How many phrases of each list --json tells, and how many prompts --exact judges.
     exact
-        Let --model judge the likeliest prompts by how well it could draw the picture from each; slower.
+        Let --model judge the likeliest prompts, a captioner's among them, by how well it could draw the picture from
+        each; slower.
     model
         The model for --exact and --eyes.
     draws
@@ -130,6 +131,8 @@ def _reader(flags: InterrogationFlags) -> Read:
     if flags.eyes and flags.clip:
         raise Failure("--eyes and --clip both see; leave out one", UNUSABLE)
     if flags.captioner and not (flags.clip or flags.eyes):
+        if given := [name for name, value in {"--exact": flags.exact, "--lists": flags.lists}.items() if value]:
+            raise Failure(f"{given[0]} is of phrases; name what ranks them with --clip, beside --captioner", UNUSABLE)
         return _caption(flags)
     return _phrases(flags)
 
@@ -171,7 +174,7 @@ def _phrases(flags: InterrogationFlags) -> Read:
         found = ranked(ranker, image, top=flags.top, start=start)
         told = {"prompt": found.prompt, "similarity": found.similarity}
         if model:
-            judged = judge(model, image, prompts(ranker, image, flags.top), draws=flags.draws)
+            judged = judge(model, image, prompts(ranker, image, flags.top, start=start), draws=flags.draws)
             told = {"prompt": judged[0].prompt, "judged": [asdict(j) for j in judged]}
         return {**told, "phrases": {name: [asdict(p) for p in phrases] for name, phrases in found.ranked.items()}}
 

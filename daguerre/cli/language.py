@@ -38,15 +38,17 @@ class LanguageFlags:
     style
         A style to put on the prompt, by its name; may be given several times.
     styles
-        The table of styles, as A1111 writes it; by default styles.csv.
+        The table of styles, as A1111 writes it; by default styles.csv beside your models.
     wildcards
-        The folder of text files for `__NAME__` in prompts; by default wildcards.
+        The folder of text files for `__NAME__` in prompts; by default wildcards beside your models.
     lora_dir
-        The folder of files for `<lora:NAME:WEIGHT>` in prompts; by default loras.
+        The folder of files for `<lora:NAME:WEIGHT>` in prompts; by default loras beside your models.
     hypernetwork_dir
-        The folder of files for `<hypernet:NAME:WEIGHT>` in prompts; by default hypernetworks.
+        The folder of files for `<hypernet:NAME:WEIGHT>` in prompts; by default hypernetworks beside your
+        models.
     embedding_dir
-        The folder of embeddings, whose file names are words in prompts; by default embeddings.
+        The folder of embeddings, whose file names are words in prompts; by default embeddings beside your
+        models.
     """
 
     style: Texts = ()

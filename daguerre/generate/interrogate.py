@@ -68,11 +68,12 @@ def interrogate(ranker: Ranker, picture: Image.Image, *, top: int = 5, start: st
     return Interrogation(prompt, similarity, {name: phrases[:top] for name, phrases in ranked.items()})
 
 
-def prompts(ranker: Ranker, picture: Image.Image, count: int) -> tuple[str, ...]:
-    """Prompts for a picture that begin with the likeliest phrases of the first list, for another judge to choose."""
+def prompts(ranker: Ranker, picture: Image.Image, count: int, *, start: str = "") -> tuple[str, ...]:
+    """Prompts for a picture, for another judge to choose: one that begins with `start`, where it is given, and others
+    that begin with the likeliest phrases of the first list."""
     seen, ranked = _seen(ranker, picture, count)
-    first = next(iter(ranked.values()))[:count]
-    return tuple(dict.fromkeys(_completed(ranker, seen, ranked, phrase.phrase)[0] for phrase in first))
+    begun = [start] * bool(start) + [phrase.phrase for phrase in next(iter(ranked.values()))]
+    return tuple(dict.fromkeys(_completed(ranker, seen, ranked, one)[0] for one in begun[:count]))
 
 
 def _seen(ranker: Ranker, picture: Image.Image, top: int) -> tuple[Tensor, dict[str, tuple[Ranked, ...]]]:

@@ -144,6 +144,12 @@ def test_a_captioner_tells_a_sentence_which_phrases_may_adorn(asked, tmp_path, c
     assert "it goes from 1 to 64" in asked("plain.png", *flags, "--beams", 0, code=2)[1]
     both = asked("plain.png", *flags, "--clip", clip, "--lists", lists)[0].strip()
     assert sentence in both != sentence
+    write_toy(toy(), tmp_path / "toy.safetensors")
+    judge = "--exact", "--model", "toy.safetensors", "--draws", 1, "--top", 2
+    told = json.loads(asked("plain.png", *flags, "--clip", clip, "--lists", lists, *judge, "--json")[0])
+    assert [sentence in one["prompt"] for one in told["judged"]].count(True) == 1
+    assert len(told["judged"]) == 2
+    assert "--exact is of phrases; name what ranks them with --clip" in asked("plain.png", *flags, *judge, code=2)[1]
 
 
 def test_tags(asked, tmp_path, pictures):
