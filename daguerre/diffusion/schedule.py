@@ -91,7 +91,12 @@ def uniform(levels: NoiseLevels, n: int) -> Tensor:
 
 
 def ddim_uniform(levels: NoiseLevels, n: int) -> Tensor:
-    """Every (N // n)-th timestep up from 1, or from 0 where that is too many: "leading" spacing."""
+    """Every (N // n)-th timestep up from 1, or from 0 where that is too many: "leading" spacing.
+
+    One step alone begins at the last timestep: as published it would at 1, where there is nothing left to draw.
+    """
+    if n == 1:
+        return ended(levels.sigmas[-1:])
     t = torch.arange(n).flip(0) * (len(levels.sigmas) // n)
     return ended(levels.sigma(t + (t[0] + 1 < len(levels.sigmas))))
 

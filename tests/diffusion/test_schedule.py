@@ -105,6 +105,11 @@ def test_schedules_that_count_rungs_refuse_more_steps_than_there_are(name: str) 
         spec.sigmas(name, few, rungs + 1)
 
 
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_one_step_begins_in_noise(name: str) -> None:
+    assert SCHEDULES[name](LEVELS, 1)[0].item() == pytest.approx(LEVELS.sigmas[-1].item(), rel=1e-3)
+
+
 def test_linear_quadratic() -> None:
     """Half of the steps for the first fortieth, and no corner where the parabola begins."""
     sigmas = SCHEDULES["linear_quadratic"](LEVELS, 40) / LEVELS.sigmas[-1]

@@ -299,6 +299,36 @@ def test_cfgpp_asks_for_a_negative_estimate() -> None:
     assert torch.allclose(both[1] - both[0], torch.ones(()))
 
 
+@pytest.mark.parametrize("name", ["DDIM", "PLMS"])
+def test_one_step_is_the_clean_estimate_but_for_the_lowest_level(name: str) -> None:
+    spec, noise = SAMPLERS[name], initial([1], SHAPE)
+    sigmas = spec.sigmas(spec.schedule, LEVELS, 1)
+    x0 = torch.full_like(noise, 0.5)
+    *_, step = spec.sample(
+        lambda x, sigma, cond: x0 if sigma > 1 else -x0,
+        spec.start(noise, sigmas[0], EXPLODING),
+        sigmas,
+        COND,
+        EXPLODING,
+        silence,
+    )
+    assert (step.x - x0).abs().max() < 0.2
+
+
+def test_errors_without_end_shorten_a_step_until_its_numbers_break_down() -> None:
+    asked: list[Tensor] = []
+
+    def wild(x: Tensor, sigma: Tensor, cond: Cond) -> Tensor:
+        asked.append(sigma)
+        return 1e30 * initial([len(asked)], SHAPE)
+
+    steps = SAMPLERS["DPM adaptive"].sample(
+        wild, initial([1], SHAPE), LEVELS.sigmas.flip(0)[:5], COND, EXPLODING, silence
+    )
+    assert not next(steps).x.isfinite().all()
+    assert len(asked) < 100
+
+
 def test_numbers_that_break_down_are_not_tried_for_ever() -> None:
     steps = SAMPLERS["DPM adaptive"].sample(
         lambda x, sigma, cond: x * math.nan, initial([1], SHAPE), LEVELS.sigmas.flip(0)[:5], COND, EXPLODING, silence

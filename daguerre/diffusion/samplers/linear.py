@@ -49,12 +49,13 @@ def along_slopes(
 ) -> Steps:
     """A linear multistep method up to this order.
 
-    With `ends`, a last step to 0 takes the clean estimate itself; with `averaged`, the first step is Heun's.
+    With `ends`, a last step to 0 takes the clean estimate itself; with `averaged`, the first step is Heun's, if it is
+    not the only one, whose slope at the end would be that of noise.
     """
     slopes: list[Tensor] = []
     levels = sigmas.double()
     for i, (a, b) in enumerate(pairwise(sigmas)):
-        if averaged and i == 0:
+        if averaged and i == 0 and len(sigmas) > 2:
             step = next(heun(denoise, x, sigmas[:2], cond, process, noise))
             slopes, x = [(x - step.x0) / a], step.x
             yield step
