@@ -1,14 +1,12 @@
 """Judging from a table and a model to a page: everything once, at toy size."""
 
 import json
-from functools import partial
 from pathlib import Path
 
 import pytest
 from torch.nn import functional as F
 
-from daguerre.cli import main
-from daguerre.cli.main import app
+from daguerre.cli.main import app, main
 from daguerre.evaluate import drawings, suite
 from daguerre.evaluate.bench import Bench, Plan
 from daguerre.evaluate.drawings import Asked
@@ -111,9 +109,9 @@ def test_lists_of_what_was_taught(tmp_path):
 
 
 def test_the_list_beside_the_built_in_model_is_read():
-    from daguerre.cli.models import BUILT_IN, resolve
+    from daguerre.files.built_in import built_in
 
-    assert len(read_taught(resolve(BUILT_IN).with_suffix(".taught.tsv"))) > 100
+    assert len(read_taught(built_in().with_suffix(".taught.tsv"))) > 100
 
 
 def test_a_table_of_another_kind_is_refused(tmp_path):
@@ -137,9 +135,8 @@ def test_the_command(table, tmp_path, monkeypatch, capsys):
     model, out = write_toy(toy(), tmp_path / "model.safetensors"), tmp_path / "out"
     words = ["--pictures", table, "--model", model, "--out", out, "--quick", "--steps", 1]
     command = ["evaluate", "tintype", *map(str, words)]
-    monkeypatch.setattr(main, "app", partial(app, command))
     with pytest.raises(SystemExit) as end:
-        main.main()
+        main(command)
     assert not end.value.code
     printed = capsys.readouterr().out
     assert "concept, probe, top-1" in printed
@@ -155,9 +152,8 @@ def test_the_command(table, tmp_path, monkeypatch, capsys):
 
 def test_without_a_table_what_to_do_is_said(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(main, "app", partial(app, ["evaluate", "tintype"]))
     with pytest.raises(SystemExit) as end:
-        main.main()
+        main(["evaluate", "tintype"])
     assert end.value.code == 2
     assert (
         "illustrations.parquet: no such table; `daguerre data build illustrations` makes it" in capsys.readouterr().err
