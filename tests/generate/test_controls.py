@@ -16,7 +16,7 @@ from daguerre.generate.controls.regions import Region, Regions, half, shares
 from daguerre.generate.controls.steering import Span, Steered
 from daguerre.generate.controls.style import Style, usual
 from daguerre.generate.drawing import Picture, prepared
-from daguerre.models.unet import SDXL
+from daguerre.models.unet import SDXL, UNet
 from daguerre.models.vision import CLIPVisionConfig
 from daguerre.provenance.record import Record, pixel_sha256
 from daguerre.request import PerturbedAttention, RequestError
@@ -187,6 +187,15 @@ def test_a_network_that_attends_little_takes_features_over_by_default():
     assert torch.equal(latents(model, Style(image=STRIPES)), latents(model, Style(image=STRIPES, features=0.5)))
     *_, picture = text_to_image(model, REQUEST, [Style(image=STRIPES)])
     assert picture.record.controls[0].mode == "aligned, features 0.5"
+
+
+def test_style_reaches_a_level_that_has_a_single_place():
+    """As the lowest of Stable Diffusion's four in a picture of 64 x 64 pixels."""
+    torch.manual_seed(0)
+    unet = UNet(replace(UNETS["sd1"], channels=(32, 32, 32, 32), depth=(1, 1, 1, 1))).eval().requires_grad_(False)
+    model = toy("sd1", unet=unet)
+    styled = latents(model, Style(image=STRIPES, features=0.5))
+    assert (styled - latents(model)).abs().max() > 1e-3
 
 
 @pytest.mark.parametrize("family", UNETS)

@@ -6,6 +6,7 @@ queries and keys normalized to the reference's (section 4). What leaves each res
 given picture that is brought back to noise by DDIM inversion, or that noise is simply added to.
 """
 
+import math
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, fields, replace
@@ -226,7 +227,7 @@ def _looking(unet: UNet, found: dict[nn.Module, Moments]) -> Iterator[None]:
     """Keeps the moments of what leaves each residual block."""
 
     def look(block: nn.Module, given: tuple[Tensor, ...], x: Tensor) -> None:
-        found[block] = x.mean((2, 3), keepdim=True), x.std((2, 3), keepdim=True)
+        found[block] = _moments(x, 2, 3)
 
     with ExitStack() as stack:
         for module in unet.modules():
@@ -241,7 +242,7 @@ def _normalizing(found: dict[nn.Module, Moments], weight: Tensor) -> Iterator[No
 
     def normalize(block: nn.Module, given: tuple[Tensor, ...], x: Tensor) -> Tensor:
         mean, std = found[block]
-        own = x.mean((2, 3), keepdim=True), x.std((2, 3), keepdim=True)
+        own = _moments(x, 2, 3)
         return x + weight.to(x) * ((x - own[0]) / (own[1] + 1e-5) * std + mean - x)
 
     with ExitStack() as stack:
@@ -252,5 +253,11 @@ def _normalizing(found: dict[nn.Module, Moments], weight: Tensor) -> Iterator[No
 
 def _normalized(x: Tensor, reference: Tensor) -> Tensor:
     """AdaIN (arXiv:1703.06868, equation 8): x (B, heads, S, D) with the reference's mean and spread over its places."""
-    mean, std = x.mean(2, keepdim=True), x.std(2, keepdim=True)
-    return (x - mean) / (std + 1e-5) * reference.std(2, keepdim=True) + reference.mean(2, keepdim=True)
+    (mean, std), (wanted_mean, wanted_std) = _moments(x, 2), _moments(reference, 2)
+    return (x - mean) / (std + 1e-5) * wanted_std + wanted_mean
+
+
+def _moments(x: Tensor, *places: int) -> Moments:
+    """Mean and spread over these dimensions; a single place has no spread, as the lowest level of a small picture."""
+    many = math.prod(x.shape[dim] for dim in places) > 1
+    return x.mean(places, keepdim=True), x.std(places, correction=int(many), keepdim=True)
