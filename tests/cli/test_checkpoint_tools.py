@@ -47,6 +47,8 @@ def test_merge_then_inspect_then_draw(said, home, tmp_path):
     facts = json.loads(said("checkpoint", "inspect", "ab.safetensors", "--json"))
     assert json.loads(facts["recipe"])["blocks"] == {"M00": 1.0}
     assert "merged {" in said("checkpoint", "inspect", "ab.safetensors")
+    said("checkpoint", "merge", "arc.safetensors", "a", "b", "--ratio", 0.3, "--method", "slerp")
+    assert not torch.equal(load_file("arc.safetensors")[key], 0.7 * a[key] + 0.3 * b[key])
     said("checkpoint", "merge", "baked.safetensors", "a", "a", "--vae", "b")
     baked = load_file("baked.safetensors")
     assert all(torch.equal(baked[k], (b if k.startswith("first_stage") else a)[k]) for k in baked)

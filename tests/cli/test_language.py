@@ -99,10 +99,13 @@ def test_an_embedding_is_a_word_by_itself(draw, home, caplog):  # noqa: F811
     assert "other.safetensors" in caplog.text
 
 
-def test_a_hypernetwork_is_named_by_a_tag(draw, run):  # noqa: F811
+def test_a_hypernetwork_is_named_by_a_tag(draw, run, home, tmp_path):  # noqa: F811
     named = draw("a cat <hypernet:mine:0.5>")
     assert len({pixels(path) for path in (named, draw("a cat <hypernet:mine>"), draw("a cat"))}) == 3
     assert [(used.kind, used.weight) for used in png.read(named)[0].adapters] == [("hypernetwork", 0.5)]
+    (tmp_path / "other.pt").write_bytes((home / "hypernetworks" / "mine.pt").read_bytes())
+    there = draw("a cat <hypernet:other:0.5>", "--hypernetwork-dir", tmp_path)
+    assert pixels(there) == pixels(named)
     assert "pixel-identical" in run("reproduce", named).stdout
 
 
