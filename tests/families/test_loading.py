@@ -14,7 +14,7 @@ from daguerre import RequestError, TextToImage, text_to_image
 from daguerre.checkpoints.identify import Description
 from daguerre.checkpoints.writer import write_diffusers, write_ldm
 from daguerre.families.catalog import FAMILIES
-from daguerre.families.loading import load_model
+from daguerre.families.loading import load_model, most_clip_skip
 from daguerre.files.checkpoint import CheckpointError
 from daguerre.generate.drawing import Picture
 from daguerre.models.vae import SDXL
@@ -156,6 +156,20 @@ def test_the_layers_that_sd2_leaves_unused_are_skipped(tmp_path):
     expected = replace(model, family=replace(FAMILIES["sd2"], encodings=encodings))
     assert apart(loaded, expected) <= 1
     assert apart(loaded, model) > 1
+
+
+@pytest.mark.parametrize("name", ["sd1", "sd2", "sdxl"])
+def test_the_largest_clip_skip_is_known_before_there_is_a_model(name, tmp_path):
+    write_toy(toy(name), path := tmp_path / "x.safetensors")
+    most = most_clip_skip(path)
+    if name == "sdxl":  # whose encoders are read at one layer whatever is asked for
+        assert most is None
+        return
+    model = load_model(path, **EXACT)
+    request = TextToImage(prompt="x", clip_skip=most)
+    model.encode(request)
+    with pytest.raises(RequestError, match=f"allows at most {most}"):
+        model.encode(replace(request, clip_skip=most + 1))
 
 
 def test_the_moving_average_is_taken_when_asked_for(sd1, tmp_path):
