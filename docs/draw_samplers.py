@@ -47,7 +47,7 @@ def model() -> daguerre.Model:
 
 def row(name: str) -> list[Image.Image]:
     """The pictures of one sampler with its own schedule; CFG++ takes a scale of its own."""
-    request = replace(model().defaults, prompt=PROMPT, seed=SEED, sampler=name, schedule="automatic")
+    request = replace(model().defaults, prompt=PROMPT, seed=SEED, sampler=name)
     if "CFG++" in name:
         request = replace(request, cfg_scale=7.0 if name.startswith("DDIM") else 1.5)
     drawn = []

@@ -15,5 +15,5 @@ model = daguerre.load_model()
 request = replace(model.defaults, prompt="a strawberry, 3d render", seed=1, steps=8)
 
 for sampler in ("Euler", "Euler a", "Heun", "DPM++ 2M Karras", "UniPC"):
-    *_, picture = daguerre.text_to_image(model, replace(request, sampler=sampler, schedule="automatic"))
+    *_, picture = daguerre.text_to_image(model, replace(request, sampler=sampler))
     print(picture.save(out / f"sampler-{sampler.replace(' ', '-')}.png"))
