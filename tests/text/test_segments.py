@@ -86,7 +86,6 @@ def test_a_second_pass_counts_on():
         ("<hypernet:h:0.4>", "", [("hypernet", "h", 1, 0.4, None)]),
         ("<lora:a><lora:b:2> c", " c", [("lora", "a", 1, 1, None), ("lora", "b", 2, 2, None)]),
         ("a < b > <3", "a < b > <3", []),
-        ("<lora:>", "<lora:>", []),
     ],
 )
 def test_networks_are_taken_out_of_a_prompt(prompt, text, found):
