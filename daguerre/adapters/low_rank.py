@@ -17,10 +17,11 @@ def leading(matrix: Tensor, rank: int) -> tuple[Tensor, Tensor, Tensor]:
     if matrix.shape[0] < matrix.shape[1]:  # several times as fast as a wide one, too
         left, values, right = leading(matrix.T, rank)
         return right.T, values, left.T
+    scale = matrix.abs().max().clamp(min=torch.finfo(matrix.dtype).tiny)  # of tiny numbers, squares would vanish
     small = 3 * BLOCKS * (rank + EXTRA) <= 2 * matrix.shape[1]  # or all are found as fast
-    found = _krylov(matrix, rank) if small else None
-    left, values, right = found or torch.linalg.svd(matrix, full_matrices=False)
-    return left[:, :rank], values[:rank], right[:rank]
+    found = _krylov(matrix / scale, rank) if small else None
+    left, values, right = found or torch.linalg.svd(matrix / scale, full_matrices=False)
+    return left[:, :rank], scale * values[:rank], right[:rank]
 
 
 def _krylov(matrix: Tensor, rank: int) -> tuple[Tensor, Tensor, Tensor] | None:

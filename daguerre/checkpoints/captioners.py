@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 from ..files.checkpoint import Checkpoint, CheckpointError
 from ..files.reader import BESIDE
@@ -61,7 +61,9 @@ class Writing:
     beams: int = 1
     most: int = 30  # tokens
     penalty: float = 1.0  # finished sentences are compared by log-likelihood over length to this power
-    early: bool = False  # end once `beams` sentences are finished, though a better one might follow
+    early: bool | Literal["never"] = (
+        False  # end once `beams` sentences are finished; "never": while one could be better
+    )
     repeat: int = 0  # no group of so many tokens occurs twice; 0 = any may
 
 
@@ -171,6 +173,6 @@ def _writing(checkpoint: Checkpoint) -> Writing:
         beams=said("num_beams", plain.beams, BEAMS),
         most=most,
         penalty=said("length_penalty", plain.penalty, POWER),
-        early=said("early_stopping", plain.early, one_of(True, False)),
+        early=said("early_stopping", plain.early, one_of(True, False, "never")),
         repeat=said("no_repeat_ngram_size", plain.repeat, TOKEN),
     )

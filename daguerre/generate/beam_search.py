@@ -17,7 +17,8 @@ def likeliest(logits: Logits, start: int, end: int, how: Writing) -> list[int]:
     """The tokens after `start`, without `end`.
 
     Twice as many beginnings as are kept compete, so that enough of them go on where others end. The search is over
-    once no beginning in view, were it to end here, beats the finished sentences; with one beam that is greedy search.
+    once no beginning in view, were it to end here or at the greatest length, beats the finished sentences; with one
+    beam that is greedy search.
     """
     running: list[Sentence] = [(0.0, [start])]
     finished: list[Sentence] = []
@@ -38,7 +39,8 @@ def likeliest(logits: Logits, start: int, end: int, how: Writing) -> list[int]:
         running = going[: how.beams]
         finished = sorted(finished, key=lambda one: -one[0])[: how.beams]
         full = len(finished) == how.beams
-        if not running or (full and (how.early or running[0][0] / length**how.penalty <= finished[-1][0])):
+        longest = how.most if how.early == "never" and how.penalty > 0 else length
+        if not running or (full and (how.early is True or running[0][0] / longest**how.penalty <= finished[-1][0])):
             break
     return [token for token in finished[0][1][1:] if token != end] if finished else []
 

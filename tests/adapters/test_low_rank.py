@@ -52,7 +52,13 @@ def test_what_is_not_found_exactly_is_found_whole(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(low_rank, "ROUNDS", 1)
     monkeypatch.setattr(low_rank, "BLOCKS", 2)
     _, values, _ = leading(matrix("noise"), 12)
-    assert torch.equal(values, torch.linalg.svd(matrix("noise"), full_matrices=False).S[:12])
+    torch.testing.assert_close(values, torch.linalg.svd(matrix("noise"), full_matrices=False).S[:12], rtol=1e-6, atol=0)
+
+
+def test_numbers_whose_squares_vanish() -> None:
+    whole, tiny = leading(matrix("falling"), 12), leading(1e-30 * matrix("falling"), 12)
+    torch.testing.assert_close(1e30 * tiny[1], whole[1], rtol=1e-4, atol=0)
+    assert leading(torch.zeros(500, 400), 12)[1].eq(0).all()
 
 
 def test_the_same_every_time() -> None:

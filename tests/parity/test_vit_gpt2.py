@@ -91,6 +91,7 @@ def test_what_is_seen_and_every_logit(tmp_path, width, inner):
 SEARCHES = [
     {"num_beams": 1}, {"num_beams": 3}, {"num_beams": 4, "length_penalty": 2.0},
     {"num_beams": 4, "length_penalty": -1.0}, {"num_beams": 3, "early_stopping": True},
+    {"num_beams": 3, "early_stopping": "never", "length_penalty": 0.5},
     {"num_beams": 2, "no_repeat_ngram_size": 2}, {"num_beams": 1, "no_repeat_ngram_size": 2},
 ]  # fmt: skip
 
