@@ -69,6 +69,7 @@ class Drawing:
     crop: Window | None = None  # what is drawn of a larger picture, where the request's size is that of this part
     around: Callable[[Denoiser], Denoiser] = lambda guided: guided  # what encloses guidance, such as a mask
     controls: tuple[UsedControl, ...] = ()  # that are attached
+    steering: "tuple[Control, ...]" = ()  # all that the task was given, attached or about to be
     pictures: tuple[UsedPicture, ...] = ()  # that were given along with the request
     process: Process = field(default_factory=VarianceExploding)
 
@@ -195,6 +196,15 @@ class Control(Protocol):
 
 
 @contextmanager
+def under(drawing: Drawing, controls: Sequence[Control]) -> Iterator[Drawing]:
+    """The drawing under all of these controls, for so long."""
+    with ExitStack() as stack:
+        for control in controls:
+            drawing = stack.enter_context(control.attached(drawing))
+        yield drawing
+
+
+@contextmanager
 def prepared(
     model: Model,
     request: TextToImage,
@@ -215,7 +225,7 @@ def prepared(
     asked = replace(asked, variation_seed=request.variation_seed)  # which no other part of the record tells
     request = replace(request, schedule=model.family.schedules.get(request.schedule, request.schedule))
     spec, _ = find_sampler(request.sampler)
-    with exact(), tiled(model, request), ExitStack() as stack:
+    with exact(), tiled(model, request):
         drawing = Drawing(
             model=model,
             asked=asked,
@@ -228,12 +238,11 @@ def prepared(
             part=part,
             given=given,
             crop=crop,
+            steering=tuple(controls),
         )
         canvas = empty_canvas(model, drawing.shape)
-        drawing = on_canvas(drawing, canvas)
-        for control in controls:
-            drawing = stack.enter_context(control.attached(drawing))
-        yield drawing
+        with under(on_canvas(drawing, canvas), controls) as drawing:
+            yield drawing
 
 
 def on_canvas(drawing: Drawing, canvas: Tensor | None) -> Drawing:

@@ -16,7 +16,7 @@ from ..families.model import Model
 from ..provenance.record import UsedPicture
 from ..request import Autoguidance, RequestError, SelfAttentionGuidance, TextToImage, TiledUpscale, Tiling
 from .controls.steering import Call, Inner, steered
-from .drawing import Control, Drawing, Picture
+from .drawing import Control, Drawing, Picture, under
 from .given import GRID, opaque, used
 from .image_to_image import image_to_image
 from .tiling import meeting, meets
@@ -60,8 +60,7 @@ class InTiles:
             both = meet[0] and height == picture[1], meet[1] and width == picture[0]
             stack.enter_context(meeting(drawing.model.unet, DIRECTIONS[both]))
             drawing = replace(drawing, part=seen(0, 0))
-            for control in self.controls:
-                drawing = stack.enter_context(control.attached(drawing))
+            drawing = stack.enter_context(under(drawing, self.controls))
             yield steered(drawing, steer)
 
 
@@ -79,7 +78,7 @@ def tiled_upscale(
     seen = [used("image", given)] + ([UsedPicture(role="upscaler", sha256=upscaler.sha256)] if upscaler else [])
     large = enlarged_to(given, (request.width, request.height), request.upscaler, upscaler)
     in_tiles = InTiles(tile, request.overlap, controls)
-    for event in image_to_image(_sized(model, tile), request, large, [in_tiles]):
+    for event in image_to_image(sized(model, tile), request, large, [in_tiles]):
         if isinstance(event, Picture):
             others = tuple(picture for picture in event.record.pictures if picture.role != "image")
             event = replace(event, record=replace(event.record, pictures=(*seen, *others)))
@@ -92,7 +91,7 @@ def with_size(request: TiledUpscale, size: tuple[int, int]) -> TiledUpscale:
     return replace(request, width=request.width or width, height=request.height or height)
 
 
-def _sized(model: Model, tile: int) -> Model:
+def sized(model: Model, tile: int) -> Model:
     """The model, told of the size of a tile where its family is told sizes: what the network sees is a tile."""
     vector = model.family.vector
     if vector is None:

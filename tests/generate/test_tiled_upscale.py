@@ -5,9 +5,11 @@ import pytest
 import torch
 from PIL import Image
 
+from daguerre.generate.controls import Region, Regions
 from daguerre.generate.drawing import Picture, prepared
 from daguerre.generate.given import used
 from daguerre.generate.image_to_image import image_to_image
+from daguerre.generate.refiner import Refiner
 from daguerre.generate.tiled_upscale import InTiles, tiled_upscale, with_size
 from daguerre.generate.upscale import find_upscaler, load_upscaler
 from daguerre.request import (
@@ -171,6 +173,22 @@ def test_guides_inside_of_the_network_work_in_tiles(guide):
 def test_a_guide_that_looks_at_the_whole_picture_is_refused(guide):
     with pytest.raises(RequestError, match=rf"guide {guide.kind} .* drawn in tiles"):
         drawn(replace(REQUEST, guides=(guide,)), toy("sd1"))
+
+
+@pytest.mark.parametrize("family", ["sd1", "sdxl"])
+def test_a_refiner_sees_nothing_but_tiles_either(family):
+    """Where it draws every step, all is as if it were the model."""
+    first, regions = toy(family), Regions(regions=(Region(mask="left", prompt="a dog"),))
+    second = toy(family, seed=1, vae=first.vae)
+    request = replace(REQUEST, steps=2, strength=0.8)
+
+    def last(model, *controls):
+        *_, step, _ = tiled_upscale(model, request, picture(), controls)
+        return step.x
+
+    alone = last(second, regions)
+    assert torch.equal(last(first, regions, Refiner(second, 0.0)), alone)
+    assert not torch.equal(last(second), alone)
 
 
 def test_seams_do_not_show():

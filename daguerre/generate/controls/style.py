@@ -147,7 +147,7 @@ class Style:
         prompt, or by the drawing's for a picture that no prompt tells of."""
         request, (width, height) = drawing.request, drawing.window.size
         values = {f.name: getattr(request, f.name) for f in fields(TextToImage)} | {"width": width, "height": height}
-        reference = replace(drawing, request=TextToImage(**values))
+        reference = replace(drawing, request=TextToImage(**values), around=lambda guided: guided)
         if self.prompt:
             own = replace(reference.request, prompt=self.prompt, seed=self.seed, count=1, variation_strength=0.0)
             conditions = drawing.model.conditions(own, drawing.conditions[-1].last)
