@@ -21,7 +21,6 @@ STEMS = "diffusion_pytorch_model", "model", "pytorch_model", "open_clip_model", 
 OTHERS = {  # that files taken for models begin with
     b"\x89PNG": "a PNG picture",
     b"\xff\xd8\xff": "a JPEG picture",
-    b"RIFF": "a WebP picture",
     b"GIF8": "a GIF picture",
     b"<": "a web page",
     b"version https://git-lfs": "a pointer to a file in Git LFS (git lfs pull fetches that)",
@@ -53,7 +52,7 @@ def _open_file(path: Path) -> Checkpoint:
         return open_pickle(path)
     if start.startswith(MAGIC) and start[5:8] == bytes(3):  # a safetensors header would be terabytes long
         return open_gguf(path)
-    if start[8:9] != b"{" and (kind := _kind(start)):  # where a safetensors header begins
+    if start[5:9] != b"\0\0\0{" and (kind := _kind(start)):  # where a safetensors header begins
         raise CheckpointError(path, f"it is {kind}, no model")
     entries, metadata = read_header(path)
     tensors = {key: TensorInfo(entry.shape, entry.dtype) for key, entry in entries.items()}
@@ -65,11 +64,13 @@ def _open_file(path: Path) -> Checkpoint:
 
 def _kind(start: bytes) -> str:
     """What a file is that begins so, where a user may have taken it for a model; "" where that is not known."""
+    if start.startswith(b"RIFF"):
+        return "a WebP picture" if start[8:12] == b"WEBP" else "a sound or a film"
     if found := next((kind for magic, kind in OTHERS.items() if start.startswith(magic)), ""):
         return found
     try:
         text = getincrementaldecoder("utf-8")().decode(start)  # whose last letter may be cut
-        return "a text" if len(start) > 8 and "".join(text.split()).isprintable() else ""
+        return "a text" if text and "".join(text.split()).isprintable() else ""
     except UnicodeDecodeError:
         return ""
 

@@ -22,11 +22,15 @@ def picture(kind):
         (picture("PNG"), "a PNG picture"),
         (picture("JPEG"), "a JPEG picture"),
         (picture("WEBP"), "a WebP picture"),
+        (b"RIFF\x24\0\0\0WAVEfmt ", "a sound or a film"),
         (b"<!DOCTYPE html><html>404 not found</html>", "a web page"),
         (
             b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n",
             "a pointer to a file in Git LFS",
         ),
+        (b'{"a": 1}', "a text"),
+        (b'{"abcd":{"a": 1}}', "a text"),
+        (b"a cat\n", "a text"),
         ("# A model\r\n\tof red apples: 日本語の説明 あいうえおかきくけこ".encode(), "a text"),
     ],
 )
