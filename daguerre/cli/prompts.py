@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 from ..request import RequestError
@@ -52,10 +53,14 @@ def prompts(
     folder = folder_for(out, "prompts", file.stem, resume=resume)
     fields = seeded(means.fields(prompt=""), folder)
     base = Job(replace(defaults_of(means.with_model), **fields), means.setup())
+    check = cache(checker(means.with_model))
+
+    def finished(jobs: "list[Job]") -> "tuple[Job, ...]":
+        check(jobs[0].setup)  # that of the whole line
+        return spoken(jobs, means)
+
     try:
-        jobs = spoken(read_prompts(text, base, next_seeds=next_seeds), means)
-        for setup in {job.setup: None for job in jobs}:
-            checker(means.with_model)(setup)
+        jobs = read_prompts(text, base, next_seeds=next_seeds, finished=finished)
     except RequestError as error:
         raise RequestError(f"{file}: {error}") from error
     titles = [job.request.prompt for job in jobs]

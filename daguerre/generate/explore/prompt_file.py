@@ -10,7 +10,7 @@ Empty lines, and those that begin with #, say nothing. Flags and keys are A1111'
 import json
 import math
 import shlex
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import is_dataclass, replace
 from types import UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
@@ -37,11 +37,14 @@ SAID = {int: "a whole number", float: "a number", str: "text", bool: "true or fa
 COUNTS = ("count", "n_iter", "batch_size")  # pictures of a line are their product
 
 
-def read_prompts(text: str, base: Job, *, next_seeds: bool = False) -> list[Job]:
+def read_prompts(
+    text: str, base: Job, *, next_seeds: bool = False, finished: Callable[[list[Job]], Iterable[Job]] = list
+) -> list[Job]:
     """A job for each picture that a file's text asks for; what a line does not say is the base's.
 
     A line's pictures have seeds that follow one another. A line without a seed has the base's, or with `next_seeds`
-    the one after those of the line before. Raises RequestError that names the line, before anything is drawn.
+    the one after those of the line before. `finished` checks a line's jobs and makes their choices. Raises
+    RequestError that names the line, before anything is drawn.
     """
     seed, jobs = settled(base.request).seed, list[Job]()
     for number, line in enumerate(text.splitlines(), 1):
@@ -51,12 +54,10 @@ def read_prompts(text: str, base: Job, *, next_seeds: bool = False) -> list[Job]
         try:
             asked = _asked(line, replace(base, request=replace(base.request, seed=seed)))
             first = passes(asked.request)[0]
+            ready = replace(asked.request, seed=first.seed, variation_seed=first.variation_seed)
+            jobs += finished(_pictures(replace(asked, request=ready)))
         except (ValueError, TypeError, RecursionError) as error:
             raise RequestError(f"line {number}: {error}") from error
-        for i in range(first.count):
-            ready = replace(asked.request, seed=first.seed, variation_seed=first.variation_seed, count=1)
-            varied = "variation_seed" if first.variation_strength else "seed"
-            jobs.append(replace(asked, request=replace(ready, **{varied: getattr(first, varied) + i})))
         if len(jobs) > MAX_CELLS:
             raise RequestError(f"line {number}: more than {MAX_CELLS:,} pictures; draw the rest from another file")
         if next_seeds:
@@ -64,6 +65,13 @@ def read_prompts(text: str, base: Job, *, next_seeds: bool = False) -> list[Job]
     if not jobs:
         raise RequestError("there is no prompt in it; write one a line")
     return jobs
+
+
+def _pictures(job: Job) -> list[Job]:
+    """A job for each picture of one that has several, whose seeds are known."""
+    varied = "variation_seed" if job.request.variation_strength else "seed"
+    seed, one = getattr(job.request, varied), replace(job.request, count=1)
+    return [replace(job, request=replace(one, **{varied: seed + i})) for i in range(job.request.count)]
 
 
 def _asked(line: str, base: Job) -> Job:
