@@ -1,5 +1,6 @@
 """Groups of flags that commands share: what to draw, and with which model."""
 
+import re
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -119,7 +120,7 @@ class DrawingFlags:
         if self.seed_size is not None:
             noise = width_and_height("--seed-size", self.seed_size)
             values |= {f"seed_{side}": pixels for side, pixels in noise.items()}
-        needs("--variation-seed", self.variation_seed, "--variation-strength", self.variation_strength)
+        refuse_alone("--variation-seed", self.variation_seed, "--variation-strength", self.variation_strength)
         if self.guide:
             values["guides"] = tuple(_pinned(read_guide(text)) for text in self.guide)
         return {name: value for name, value in values.items() if value is not None}
@@ -214,8 +215,8 @@ class AdapterFlags:
         return words + networks + [weighted(text, "--lora ") for text in self.lora]
 
 
-def needs(flag: str, value: object, other: str, there: object) -> None:
-    """Raises RequestError for a flag that is given, and does nothing as another one is not."""
+def refuse_alone(flag: str, value: object, other: str, there: object) -> None:
+    """Raises RequestError where a flag has a value and the other, without which it does nothing, has none."""
 
     def is_given(what: object) -> bool:
         return what is not None and what is not False and what not in ("", ())
@@ -226,10 +227,10 @@ def needs(flag: str, value: object, other: str, there: object) -> None:
 
 def width_and_height(flag: str, size: str) -> dict[str, int]:
     """Both sides from WIDTHxHEIGHT."""
-    width, _, height = size.lower().partition("x")
-    if not (width.isdecimal() and height.isdecimal()):
-        raise RequestError(f"{flag} is {size!r}; write it as WIDTHxHEIGHT, such as 512x768")
-    return {"width": int(width), "height": int(height)}
+    found = re.fullmatch(r"(\d{1,6})x(\d{1,6})", size.lower())
+    if not found:
+        raise RequestError(f"{flag} is {size!r:.60}; write it as WIDTHxHEIGHT, such as 512x768")
+    return {"width": int(found[1]), "height": int(found[2])}
 
 
 STANDARD, BUILT_IN_MODEL, PLAIN = DrawingFlags(), ModelFlags(), AdapterFlags()

@@ -14,6 +14,7 @@ from ..provenance import infotext, png
 from ..request import RANDOM_SEED, RequestError, TextToImage
 from .drawing import STANDARD_MEANS, FromText
 from .files import folder_and_file, slug
+from .flags import refuse_alone
 from .kinds import Json, Switch
 
 if TYPE_CHECKING:
@@ -71,6 +72,7 @@ def grid(
     from ..generate.explore.sheet import Look
     from .explore import checker, defaults_of, draw_all, flags_of, spoken
 
+    refuse_alone("--sheets", sheets, "--z", z)
     look, check = Look(labels, margin), checker(means.with_model)
     folder = folder_for(out, "grid", prompt, resume=resume)
     fields, setup = seeded(means.fields(prompt=prompt), folder), means.setup()

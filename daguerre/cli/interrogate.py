@@ -12,6 +12,7 @@ from PIL import Image
 
 from ..files.built_in import BUILT_IN
 from .exit import UNUSABLE, Failure
+from .flags import refuse_alone
 from .kinds import Json, Switch
 from .models import find
 
@@ -42,9 +43,9 @@ class InterrogationFlags:
         Let --model judge the likeliest prompts, a captioner's among them, by how well it could draw the picture from
         each; slower.
     model
-        The model for --exact and --eyes.
+        The model for --exact and --eyes; the built-in one by default.
     draws
-        Noise levels at which --exact compares; more is surer and slower.
+        Noise levels at which --exact compares, 16 by default; more is surer and slower.
     captioner
         A folder of a BLIP or a ViT-GPT2, whose sentence is the prompt, or its beginning where --clip is given too.
     beams
@@ -54,7 +55,7 @@ class InterrogationFlags:
     tags
         Its table of tags, if that is not beside it.
     threshold
-        How sure, from 0 to 1, the tagger has to be of a tag.
+        How sure, from 0 to 1, the tagger has to be of a tag; 0.35 by default.
     device
         cuda, mps, xpu or cpu; the best one by default.
     """
@@ -65,13 +66,13 @@ class InterrogationFlags:
     lists: Path | None = None
     top: int = 5
     exact: Switch = False
-    model: str = BUILT_IN
-    draws: int = 16
+    model: str | None = None
+    draws: int | None = None
     captioner: Path | None = None
     beams: int | None = None
     tagger: Path | None = None
     tags: Path | None = None
-    threshold: float = 0.35
+    threshold: float | None = None
     device: str | None = None
 
 
@@ -117,17 +118,17 @@ def interrogate(
 
 def _reader(flags: InterrogationFlags) -> Read:
     """What turns a picture into words, its files opened; raises Failure for flags that do not go together."""
+    refuse_alone("--model", flags.model, "--exact or --eyes", flags.exact or flags.eyes)
+    refuse_alone("--draws", flags.draws, "--exact", flags.exact)
+    refuse_alone("--threshold", flags.threshold, "--tagger", flags.tagger)
+    refuse_alone("--tags", flags.tags, "--tagger", flags.tagger)
+    refuse_alone("--beams", flags.beams, "--captioner", flags.captioner)
+    refuse_alone("--activation", flags.activation, "--clip", flags.clip)
     if flags.tagger:
         others = {"--clip": flags.clip, "--captioner": flags.captioner, "--exact": flags.exact, "--lists": flags.lists}
         if given := [name for name, value in others.items() if value]:
             raise Failure(f"--tagger tells tags alone; leave out {' and '.join(given)}", UNUSABLE)
         return _tags(flags)
-    if flags.tags:
-        raise Failure("--tags is the table of a tagger; name that with --tagger", UNUSABLE)
-    if flags.beams is not None and not flags.captioner:
-        raise Failure("--beams are of a captioner; name that with --captioner", UNUSABLE)
-    if flags.activation and not flags.clip:
-        raise Failure("--activation is of a CLIP; name that with --clip", UNUSABLE)
     if flags.eyes and flags.clip:
         raise Failure("--eyes and --clip both see; leave out one", UNUSABLE)
     if flags.captioner and not (flags.clip or flags.eyes):
@@ -140,14 +141,15 @@ def _reader(flags: InterrogationFlags) -> Read:
 def _tags(flags: InterrogationFlags) -> Read:
     from ..generate.tagger import load_tagger, prompt_of, ratings, tag
 
-    if not 0 <= flags.threshold <= 1:
-        raise Failure(f"--threshold is {flags.threshold:g}; it goes from 0 to 1", UNUSABLE)
+    threshold = 0.35 if flags.threshold is None else flags.threshold
+    if not 0 <= threshold <= 1:
+        raise Failure(f"--threshold is {threshold:g}; it goes from 0 to 1", UNUSABLE)
     tagger = load_tagger(flags.tagger or Path(), flags.tags)
 
     def read(image: Image.Image) -> Mapping[str, Any]:
         tags = tag(tagger, image)
-        known = [asdict(t) for t in tags if t.confidence >= min(flags.threshold, 0.05)]
-        prompt = prompt_of(tags, threshold=flags.threshold, character=max(flags.threshold, 0.85))
+        known = [asdict(t) for t in tags if t.confidence >= min(threshold, 0.05)]
+        prompt = prompt_of(tags, threshold=threshold, character=max(threshold, 0.85))
         return {"prompt": prompt, "tags": known, "ratings": ratings(tags)}
 
     return read
@@ -174,7 +176,7 @@ def _phrases(flags: InterrogationFlags) -> Read:
         found = ranked(ranker, image, top=flags.top, start=start)
         told = {"prompt": found.prompt, "similarity": found.similarity}
         if model:
-            judged = judge(model, image, prompts(ranker, image, flags.top, start=start), draws=flags.draws)
+            judged = judge(model, image, prompts(ranker, image, flags.top, start=start), draws=flags.draws or 16)
             told = {"prompt": judged[0].prompt, "judged": [asdict(j) for j in judged]}
         return {**told, "phrases": {name: [asdict(p) for p in phrases] for name, phrases in found.ranked.items()}}
 
@@ -184,7 +186,7 @@ def _phrases(flags: InterrogationFlags) -> Read:
 def _model(flags: InterrogationFlags) -> Any:
     from ..families.loading import load_model
 
-    entry = find(flags.model)
+    entry = find(flags.model or BUILT_IN)
     return load_model(entry.path, name=entry.name, device=flags.device)
 
 
@@ -200,6 +202,8 @@ def _ranker(flags: InterrogationFlags) -> "Ranker":
     eyes = flags.eyes or built_in("vision")
     if not eyes.is_file():
         how = "name a CLIP with --clip, or make them: daguerre train recipes/tintype-vision.toml, then --eyes"
-        raise Failure(f"{eyes}: there is no such file, so {flags.model} has no eyes; {how}", UNUSABLE)
-    clip, learned = load_towers(find(flags.model if flags.eyes else BUILT_IN).path, eyes, device=flags.device)
+        raise Failure(f"{eyes}: there is no such file, so {flags.model or BUILT_IN} has no eyes; {how}", UNUSABLE)
+    clip, learned = load_towers(
+        find(flags.model if flags.eyes and flags.model else BUILT_IN).path, eyes, device=flags.device
+    )
     return ranker(clip, own or learned)

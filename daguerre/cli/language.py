@@ -13,6 +13,7 @@ from ..text.styles import read_styles
 from ..text.template import resolved
 from ..text.wildcards import Wildcards
 from .exit import UNUSABLE, Failure
+from .flags import refuse_alone
 from .kinds import NAMES, Texts
 from .models import folder
 
@@ -60,10 +61,11 @@ class LanguageFlags:
 
     def requests(self, request: TextToImage) -> list[TextToImage]:
         """The request as it is drawn, its seed being known; one for each picture where their prompts differ."""
+        refuse_alone("--styles", self.styles, "--style", self.style)
         path = self.styles or folder() / "styles.csv"
-        if (self.style or self.styles) and not path.is_file():
+        if self.style and not path.is_file():
             raise Failure(f"there is no table of styles {path}; name yours with --styles", UNUSABLE)
-        styles = read_styles(path) if self.style or self.styles else {}
+        styles = read_styles(path) if self.style else {}
         wildcards = Wildcards(_place(self.wildcards, "wildcards", "--wildcards"))
         return resolved(request, styles, self.style, wildcards)
 

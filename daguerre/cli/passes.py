@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from cyclopts import Parameter
 
 from ..request import Hires, TextToImage
-from .flags import ModelFlags, needs, width_and_height
+from .flags import ModelFlags, refuse_alone, width_and_height
 from .kinds import HIRES, REFINER
 from .models import find
 
@@ -101,7 +101,7 @@ class RefinerFlags:
 
     def around(self, task: "Task", first: ModelFlags) -> "Task":
         """The task with the refiner, on the first model's device, where there is one; it is loaded when it draws."""
-        needs("--switch-at", self.switch_at, "--refiner", self.refiner)
+        refuse_alone("--switch-at", self.switch_at, "--refiner", self.refiner)
         if self.refiner is None:
             return task
         from ..generate.refiner import Refiner

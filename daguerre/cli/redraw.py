@@ -10,7 +10,7 @@ from cyclopts import Parameter
 from ..request import Edit, ImageToImage, Inpaint, Outpaint, RequestError, TextToImage, TiledUpscale
 from .drawing import STANDARD_RUN, Run, step_count
 from .exit import UNUSABLE, Failure
-from .flags import needs
+from .flags import refuse_alone
 from .kinds import GIVEN, MASK, Switch
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ class MaskFlags:
 
     def given(self) -> dict[str, Any]:
         """The fields of an `Inpaint` that were given."""
-        needs("--padding", self.padding, "--only-masked", self.only_masked)
+        refuse_alone("--padding", self.padding, "--only-masked", self.only_masked)
         values = {f.name: getattr(self, f.name) for f in fields(self)}
         return {name: value for name, value in values.items() if value is not None}
 

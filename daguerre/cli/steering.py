@@ -14,7 +14,7 @@ from ..request import RequestError, TextToImage
 from ..text.extra_networks import split_networks
 from ..text.wildcards import Wildcards, expand
 from .exit import UNUSABLE, Failure
-from .flags import needs
+from .flags import refuse_alone
 from .kinds import STEERING, Switch, Texts
 
 if TYPE_CHECKING:
@@ -117,13 +117,13 @@ class SteeringFlags:
     def _check(self, asked: "list[_Asked]") -> None:
         """Raises RequestError for a flag that does nothing beside the others."""
         kinds, style = {one.kind for one in asked}, self.style_picture or self.style_prompt
-        needs("--control-mode", self.control_mode, "--control", tuple(kinds - {PROMPT}))
-        needs("--image-encoder", self.image_encoder, "--control ip-adapter:...", PROMPT in kinds)
+        refuse_alone("--control-mode", self.control_mode, "--control", tuple(kinds - {PROMPT}))
+        refuse_alone("--image-encoder", self.image_encoder, "--control ip-adapter:...", PROMPT in kinds)
         drawn = self.style_prompt and not self.style_picture
-        needs("--style-seed", self.style_seed, "--style-prompt, or beside --style-picture", drawn)
-        needs("--style-features", self.style_features, "--style-picture or --style-prompt", style)
-        needs("--style-inverted", self.style_inverted, "--style-picture", self.style_picture)
-        needs("--region-base", self.region_base, "--region", self.region)
+        refuse_alone("--style-seed", self.style_seed, "--style-prompt, or beside --style-picture", drawn)
+        refuse_alone("--style-features", self.style_features, "--style-picture or --style-prompt", style)
+        refuse_alone("--style-inverted", self.style_inverted, "--style-picture", self.style_picture)
+        refuse_alone("--region-base", self.region_base, "--region", self.region)
 
     def _control(self, asked: "_Asked", model: "Model") -> "Control":
         from ..generate.controls.networks import NetworkControl, load_control
@@ -203,8 +203,10 @@ def _numbers(flag: str, text: str) -> tuple[str, dict[str, Any]]:
             how["weight"] = float(found["weight"])
         if found["start"]:
             how["span"] = Span(float(found["start"]), float(found["end"]))
-    except ValueError as error:
+    except RequestError as error:
         raise RequestError(f"{flag} {text}: {error}") from None
+    except ValueError:
+        raise RequestError(f"{flag} {text}: write the numbers as :WEIGHT:START-END, such as :0.8:0-0.5") from None
     return found["named"], how
 
 

@@ -32,10 +32,10 @@ def pick_device(name: str | None = None) -> torch.device:
         return torch.device(kinds[0])
     kind, colon, number = name.partition(":")
     if kind not in kinds or (colon and not number.isdecimal()):
-        raise DeviceError(f"no device {name!r} here; available: {', '.join(kinds)}")
+        raise DeviceError(f"no device {name!r:.60} here; available: {', '.join(kinds)}")
     count = torch.cuda.device_count() if kind == "cuda" else torch.xpu.device_count() if kind == "xpu" else 1
-    if number and int(number) >= count:
-        raise DeviceError(f"no device {name!r} here; {kind} has {count}, the last is {kind}:{count - 1}")
+    if len(number) > 3 or (number and int(number) >= count):
+        raise DeviceError(f"no device {name!r:.60} here; {kind} has {count}, the last is {kind}:{count - 1}")
     return torch.device(name)
 
 

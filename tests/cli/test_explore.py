@@ -79,6 +79,7 @@ def test_an_interruption_leaves_a_grid_of_what_is_done(said, tmp_path, monkeypat
         (("--x", "prompt: a dog, a (b:1..2)"), "weight '1..2' is not a number"),
         (("--x", "negative: none, [x:(y:2..):0.5]"), "weight '2..' is not a number"),
         (("--x", "clip_skip: 1, 9"), "clip_skip is 9; the text encoder of toy.safetensors allows at most 2"),
+        (("--x", "steps: 1, 2", "--sheets"), "--sheets does nothing without --z"),
         ((), "needs an axis"),
     ],
 )
@@ -118,10 +119,11 @@ def test_prompts_from_a_file(said, tmp_path):
     (tmp_path / "wishes.txt").write_text("an apple\n--steps none")
     assert "wishes.txt: line 2: steps is 'none'" in said("prompts", "wishes.txt", *SMALL, code=2)
     (tmp_path / "wishes.txt").write_text("an apple\na (b:1..2)\n")
-    assert "weight '1..2' is not a number" in said("prompts", "wishes.txt", *SMALL, "--out", "unread", code=2)
+    said_of_it = said("prompts", "wishes.txt", *SMALL, "--out", "unread", code=2)
+    assert "wishes.txt: line 2: the prompt's weight '1..2' is not a number" in said_of_it
     assert not (tmp_path / "unread").exists()
     (tmp_path / "wishes.txt").write_text("an apple\n--prompt x --sd_model toi")
-    assert "no model 'toi'" in said("prompts", "wishes.txt", *SMALL, code=2)
+    assert "line 2: no model 'toi'" in said("prompts", "wishes.txt", *SMALL, code=2)
     (tmp_path / "wishes.txt").write_bytes(b"\xff\xfe\x00")
     assert "not UTF-8" in said("prompts", "wishes.txt", *SMALL, code=2)
 

@@ -81,7 +81,8 @@ def test_another_folder_of_loras(draw, home, tmp_path):  # noqa: F811
         (("a", "--style", "oill"), "did you mean 'oil'"),
         (("a", "--lora-dir", "nowhere"), "--lora-dir nowhere: there is no such folder"),
         (("a", "--wildcards", "nowhere"), "--wildcards nowhere: there is no such folder"),
-        (("a", "--styles", "nowhere.csv"), "there is no table of styles nowhere.csv"),
+        (("a", "--styles", "nowhere.csv"), "--styles does nothing without --style"),
+        (("a", "--styles", "nowhere.csv", "--style", "oil"), "there is no table of styles nowhere.csv"),
     ],
 )
 def test_what_is_not_there_is_refused_before_a_model_is_loaded(run, arguments, words):

@@ -97,6 +97,7 @@ def test_a_style_reads_back_from_its_record(drawn):
         ({"control": ("canny:nothing:{given}",)}, Failure, "no model nothing"),
         ({"control": ("canny:{net}:nothing.png",)}, Failure, "no picture nothing.png"),
         ({"control": ("canny:{net}:{given}:1:0.5-0.2",)}, RequestError, "start < end"),
+        ({"style_picture": "{given}:1..5"}, RequestError, "write the numbers as :WEIGHT:START-END"),
         ({"style_picture": "nothing.png:0.5"}, Failure, "no picture nothing.png"),
         ({"region": ("a red apple",)}, RequestError, "MASK:PROMPT"),
         ({"region_base": 0.0}, RequestError, "--region-base does nothing without --region"),
