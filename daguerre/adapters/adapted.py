@@ -46,10 +46,13 @@ def weighted(text: str, told: str = "") -> AdapterFile:
     """
     found = None if Path(text).exists() else WEIGHTED.fullmatch(text)
     path, *numbers = found.groups() if found else (text, None, None)
+    wrong = RequestError(f"{told}{text}: write it as FILE, FILE:WEIGHT or FILE:WEIGHT:WEIGHT")
+    if not path:  # which would be the current folder
+        raise wrong
     try:
         weight, text_weight = (None if number is None else float(number) for number in numbers)
     except ValueError:
-        raise RequestError(f"{told}{text}: write it as FILE, FILE:WEIGHT or FILE:WEIGHT:WEIGHT") from None
+        raise wrong from None
     return AdapterFile(kind="lora", path=Path(path), weight=1.0 if weight is None else weight, text_weight=text_weight)
 
 

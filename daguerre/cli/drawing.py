@@ -125,7 +125,7 @@ class Run(Means):
         asked = settled(kind(**given))  # says what is wrong before a model is loaded for it
         self.language.check(asked)
         folder, file = folder_and_file(output.out, ".png")
-        check_writable(folder)
+        check_writable(folder, file)
         plain = self.with_model.load()
         request = settled(kind(**{**_defaults(plain, kind), **given}))
         shown = Preview(plain, folder / "preview.png") if output.preview else None

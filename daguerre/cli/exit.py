@@ -1,14 +1,18 @@
 """Errors as a user should see them: one sentence, an exit code, no traceback."""
 
 import dis
+import errno
 import logging
 import os
 import re
 import traceback
+from collections.abc import Sequence
 
 from ..request import RequestError
 
 FAILED, UNUSABLE = 1, 2
+# What is wrong with a place that was named, rather than with the disk or the system.
+NAMED_WRONG = errno.ENOTDIR, errno.EISDIR, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG, errno.ELOOP
 log = logging.getLogger(__name__)
 FIELD = re.compile(r"(?:(hires):? )?(\w+) is ")  # of a request, at the beginning of what is wrong with it
 # Flags that are not called as the fields that they set.
@@ -30,8 +34,11 @@ class Failure(Exception):  # noqa: N818  a name for the user's side of it
         self.code = code
 
 
-def friendly(error: Exception) -> Failure:
-    """What to tell about an error; with DAGUERRE_DEBUG set, the traceback goes to standard error as well."""
+def friendly(error: Exception, arguments: Sequence[str] = ()) -> Failure:
+    """What to tell about an error of a command with these arguments.
+
+    With DAGUERRE_DEBUG set, the traceback goes to standard error as well.
+    """
     if os.environ.get("DAGUERRE_DEBUG"):
         traceback.print_exception(error)
     if isinstance(error, Failure):
@@ -39,27 +46,31 @@ def friendly(error: Exception) -> Failure:
     if isinstance(error, ValueError) and is_meant(
         error
     ):  # requests and files that cannot be used: their messages say what to do
-        return Failure(_by_flag(str(error)) if type(error) is RequestError else str(error), UNUSABLE)
+        return Failure(_by_flag(str(error), arguments) if type(error) is RequestError else str(error), UNUSABLE)
     if isinstance(error, FileNotFoundError) and error.filename is not None:
         return Failure(f"{error.filename}: there is no such file or folder", UNUSABLE)
     if isinstance(error, MemoryError) or "not enough memory" in str(error) or "out of memory" in str(error):
         return Failure(f"out of memory ({error}); try --low-memory, or a smaller --size")
     if isinstance(error, OSError):
-        return Failure(str(error))
+        told = f"{error.filename!s:.60}...: the name is too long" if error.errno == errno.ENAMETOOLONG else str(error)
+        return Failure(told, UNUSABLE if error.errno in NAMED_WRONG else FAILED)
     if isinstance(error, ModuleNotFoundError) or (isinstance(error, ArithmeticError) and is_meant(error)):
         return Failure(str(error))
     return Failure(f"{type(error).__name__}: {error} (set DAGUERRE_DEBUG=1 to see where)")
 
 
-def _by_flag(told: str) -> str:
-    """What is wrong with a field, after the flag that sets it, where that has another name."""
+def _by_flag(told: str, arguments: Sequence[str]) -> str:
+    """What is wrong with a field, by the name of the flag that set it, where there was one."""
     if not (found := FIELD.match(told)):
         return told
     hires, field = found.groups()
-    flag = FLAGS.get(field, field) if hires or field in FLAGS else ""
+    flag = FLAGS.get(field, field.replace("_", "-"))
     if hires:
         flag = "hires" if flag == "scale" else f"hires-{flag}"
-    return f"--{flag}: {told}" if flag else told
+    if f"--{flag}" not in {argument.partition("=")[0] for argument in arguments}:
+        return told
+    side = f": {field}" if flag.endswith("size") else ""  # which of the two
+    return f"--{flag}{side} is {told[found.end() :]}"
 
 
 def is_meant(error: Exception) -> bool:

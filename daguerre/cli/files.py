@@ -1,5 +1,7 @@
 """Pictures to files: names that overwrite nothing, files that are whole or absent."""
 
+import errno
+import os
 import re
 import tempfile
 from collections.abc import Sequence
@@ -12,7 +14,7 @@ from PIL import Image
 from ..files.durable import durable_new
 from ..provenance import png
 from ..request import RequestError
-from .exit import Failure
+from .exit import FAILED, NAMED_WRONG, UNUSABLE, Failure
 
 if TYPE_CHECKING:
     from ..generate.drawing import Picture
@@ -23,9 +25,11 @@ PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", "
 def folder_and_file(out: Path, *endings: str) -> tuple[Path, Path | None]:
     """The folder that --out means, and the file where it names one, which has one of these endings.
 
-    Raises RequestError for other kinds of pictures.
+    Raises RequestError for other kinds of pictures, and for an ending without a name.
     """
     ending = out.suffix.lower()
+    if out.name.lower() in PICTURES and not out.is_dir():
+        raise RequestError(f"--out {out}: nothing stands before the ending; give the picture a name")
     if ending in endings:
         return out.parent, out
     if ending in PICTURES and not out.is_dir():
@@ -34,15 +38,22 @@ def folder_and_file(out: Path, *endings: str) -> tuple[Path, Path | None]:
     return out, None
 
 
-def check_writable(folder: Path) -> None:
-    """Raises Failure where no file can be written to a folder, or the folder not be made; makes nothing yet."""
-    place = next(place for place in (folder, *folder.parents) if place.exists())
+def check_writable(folder: Path, file: Path | None = None) -> None:
+    """Raises Failure where no file, or not this one, can be written to a folder, or the folder not be made.
+
+    Nothing stays of what it makes to find that out.
+    """
+    place = next(place for place in (folder, *folder.parents) if os.path.exists(place))  # noqa: PTH110  never raises
     try:
-        with tempfile.TemporaryFile(dir=place):
-            pass
+        with tempfile.TemporaryDirectory(dir=place) as scratch:
+            for name in (file or folder).relative_to(place).parts:
+                Path(scratch, name).mkdir(exist_ok=True)
     except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            raise Failure(f"--out {file or folder!s:.60}...: the name is too long; choose another", UNUSABLE) from error
         raise Failure(
-            f"{place}: nothing can be written there ({error.strerror}); name another place with --out"
+            f"{place}: nothing can be written there ({error.strerror}); name another place with --out",
+            UNUSABLE if error.errno in NAMED_WRONG else FAILED,
         ) from error
 
 

@@ -58,7 +58,7 @@ def heatmap(
     files, request = means.adapters.files(), settled(replace(defaults_of(means.with_model), **fields))
     means.language.check(request)
     folder, file = folder_and_file(out, ".png")
-    check_writable(folder)
+    check_writable(folder, file)
     maps = HeatMaps(word)
 
     def watched(model: "Model", one: TextToImage, controls: "Sequence[Control]" = ()) -> "Iterator[Step | Picture]":

@@ -85,15 +85,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     Exit codes: 0 done, 1 failed, 2 the request or a file is unusable, 130 interrupted, 141 nobody reads on.
     """
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
     try:
-        app(sys.argv[1:] if arguments is None else list(arguments))
+        app(arguments)
     except KeyboardInterrupt:
         sys.exit(130)
     except BrokenPipeError:  # `daguerre show picture.png | head`: the reader has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # so that the last flush has a place to go
         sys.exit(141)
     except Exception as error:
-        failure = friendly(error)
+        failure = friendly(error, arguments)
         print(f"daguerre: {failure}", file=sys.stderr)
         sys.exit(failure.code)
 

@@ -122,7 +122,7 @@ def film(
     request = replace(defaults_of(means.with_model), **means.fields(prompt=prompt))
     frames: list[Image.Image] = []
     means.language.check(settled(request))
-    check_writable(folder)
+    check_writable(folder, file)
 
     steered = means.around(text_to_image)
 

@@ -9,8 +9,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from daguerre import TextToImage
-from daguerre.adapters.adapted import AdapterFile, adapted
+from daguerre import RequestError, TextToImage
+from daguerre.adapters.adapted import AdapterFile, adapted, weighted
 from daguerre.adapters.formats import save_lora
 from daguerre.adapters.lora_file import adapter_sha256
 from tests.adapters.made import apart, outputs, random_lora, random_word
@@ -88,3 +88,10 @@ def test_the_hash_of_a_folder_is_that_of_all_its_weights(tmp_path: Path) -> None
         lora.factors["text.layers.0.q"].up.add_(1)
     save_lora(tmp_path / "other", lora, model, "peft")
     assert adapter_sha256(tmp_path / "other") != before
+
+
+@pytest.mark.parametrize("text", ["", ":1.0", "a:1..2"])
+def test_a_weight_without_a_file_is_not_the_current_folder(text: str) -> None:
+    with pytest.raises(RequestError, match=r"--lora .*write it as FILE, FILE:WEIGHT"):
+        weighted(text, "--lora ")
+    assert weighted("a:0.5", "--lora ").weight == 0.5

@@ -123,7 +123,7 @@ def test_grid_and_preview(run, model, tmp_path):
     [
         (("generate", "x", "--sampler", "eulr a"), "did you mean"),
         (("generate", "x", "--schedule", "karas"), "karras"),
-        (("generate", "x", "--steps", 0), "steps is 0"),
+        (("generate", "x", "--steps", 0), "daguerre: --steps is 0;"),
         (("generate", "x", "--size", "64by64"), "512x768"),
         (("generate", "x", "--size", "65x64"), "multiple of 8"),
         (("generate", "x", "--model", "toi"), "'toy'"),

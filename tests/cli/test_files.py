@@ -37,6 +37,12 @@ def test_a_name_of_another_kind_of_picture_is_no_folder(said, tmp_path, command)
     assert not (tmp_path / name).exists()
 
 
+@pytest.mark.parametrize("name", [".png", "made/.PNG", ".gif"])
+def test_an_ending_alone_is_no_name(said, tmp_path, name):
+    assert f"--out {name}: nothing stands before the ending" in said("generate", "a cat", *SMALL, "--out", name, code=2)
+    assert not (tmp_path / name).exists()
+
+
 def test_an_animation_goes_to_the_file_that_is_named(said, tmp_path):
     out = said("film", "a cat", *SMALL, "--out", "made/life.gif").split()
     assert out == ["made/5-a-cat.png", "made/life.gif"]
@@ -61,11 +67,16 @@ def test_a_heat_map_is_beside_the_picture_that_is_named(said):
 def test_a_place_that_takes_no_file_is_told_of_before_the_model_is_loaded(said, tmp_path, command, monkeypatch):
     (tmp_path / "taken").write_text("a file")
     monkeypatch.setattr("daguerre.families.loading.load_model", None)  # which would fail, if it were called
-    assert "taken: nothing can be written there" in said(*command, *SMALL, "--out", "taken/deep", code=1)
+    assert "taken: nothing can be written there" in said(*command, *SMALL, "--out", "taken/deep", code=2)
+    for name in ("x" * 300, "x" * 300 + ".png"):
+        if command[0] in ("generate", "heatmap") or "." not in name:
+            assert "xxx...: the name is too long" in said(*command, *SMALL, "--out", name, code=2)
 
 
 def test_looking_whether_a_folder_takes_files_makes_none(tmp_path):
     check_writable(tmp_path / "new" / "deep")
+    check_writable(tmp_path / "new" / ".." / ".." / "deep", tmp_path / "new" / ".." / ".." / "deep" / "x.png")
+    assert not (tmp_path.parent / "deep").exists()
     assert not list(tmp_path.iterdir())
     (tmp_path / "file").touch()
     with pytest.raises(Failure, match="file: nothing can be written there"):
