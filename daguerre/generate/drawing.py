@@ -56,7 +56,7 @@ class Picture:
 class Drawing:
     """A request made ready for a model. Tasks and controls change it by `dataclasses.replace`."""
 
-    model: Model
+    model: Model  # whose edges meet where the request says so
     asked: TextToImage
     request: TextToImage  # with every choice made
     spec: Spec
@@ -225,7 +225,8 @@ def prepared(
     asked = replace(asked, variation_seed=request.variation_seed)  # which no other part of the record tells
     request = replace(request, schedule=model.family.schedules.get(request.schedule, request.schedule))
     spec, _ = find_sampler(request.sampler)
-    with exact(), tiled(model, request):
+    model = tiled(model, request)
+    with exact():
         drawing = Drawing(
             model=model,
             asked=asked,

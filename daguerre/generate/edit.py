@@ -62,6 +62,7 @@ def edit(model: Model, request: Edit, image: Image.Image, controls: Sequence[Con
     fitting = fitted(given, (request.width, request.height), request.resize)
     pixels = to_pixels(fitting)
     with prepared(model, request, controls, given=Given.whole(fitting)) as drawing:
+        model = drawing.model
         drawing = on_canvas(drawing, edited_canvas(model, pixels))
         if request.image_cfg_scale != 1:
             network = TowardsPicture(drawing.unguided.network, drawing.conditions[0].negative, request.image_cfg_scale)

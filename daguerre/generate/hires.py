@@ -81,11 +81,11 @@ def drawn_twice(
         begun = time.perf_counter()
         with model.during("first") as whole, prepared(whole, replace(first, hires=None), controls) as drawing:
             latents = yield from drawing.steps(i, drawing.start(i))
-            latents = enlarged(model, latents, over, hires.upscaler, upscaler)
+            latents = enlarged(drawing.model, latents, over, hires.upscaler, upscaler)
         with model.during("second") as whole, prepared(whole, over, controls, after=calls) as drawing:
             x = yield from drawing.steps(i, drawing.start(i, latents))
             drawing = replace(drawing, asked=asked, request=first, pictures=(*given, *drawing.pictures))
-            yield drawing.picture(i, to_image(model.decode(x)), begun)
+            yield drawing.picture(i, to_image(drawing.model.decode(x)), begun)
 
 
 def larger_latents(latents: Tensor, size: tuple[int, int], way: str) -> Tensor:

@@ -30,6 +30,7 @@ def image_to_image(
     fitting = fitted(given, (request.width, request.height), request.resize)
     with prepared(model, request, controls, given=Given.whole(fitting)) as drawing:
         drawing = replace(drawing, pictures=(used("image", given), *drawing.pictures))
+        model = drawing.model
         latents = encoded(model, to_pixels(fitting)) if request.resize != "latent" else _resized(model, request, given)
         for i in range(request.count):
             begun = time.perf_counter()

@@ -106,9 +106,9 @@ class Refiner:
         if isinstance(drawing.request, Outpaint) and any(isinstance(control, Regions) for control in all_of_them):
             raise RequestError("a refiner does not see regions from window to window; draw on without one of them")
         if not done and any(not isinstance(control, Regions | Style | Refiner) for control in all_of_them):
-            told = "ControlNets, T2I-Adapters, IP-Adapters and heat maps are of the first model alone"
+            told = "controls of the first model's network, and heat maps, do nothing beside it"
             raise RequestError(
-                f"the refiner draws every step, and {told}; leave them out, or take a switch_at above {self.switch_at:g}"
+                f"the refiner draws every step; {told}: leave them out, or take a switch_at above {self.switch_at:g}"
             )
 
 

@@ -25,4 +25,4 @@ def text_to_image(model: Model, request: TextToImage, controls: Sequence[Control
         for i in range(drawing.request.count):
             begun = time.perf_counter()
             latents = yield from drawing.steps(i, drawing.start(i))
-            yield drawing.picture(i, to_image(model.decode(latents)), begun)
+            yield drawing.picture(i, to_image(drawing.model.decode(latents)), begun)

@@ -4,7 +4,7 @@ A1111's "SD upscale" draws tile after tile and joins the pictures; here all tile
 """
 
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 from PIL import Image
@@ -19,7 +19,7 @@ from .controls.steering import Call, Inner, steered
 from .drawing import Control, Drawing, Picture, under
 from .given import GRID, opaque, used
 from .image_to_image import image_to_image
-from .tiling import meeting, meets
+from .tiling import meets, repeating
 from .upscale import enlarged_to, find_upscaler
 from .window import Window
 
@@ -55,12 +55,10 @@ class InTiles:
 
             return joined(predict, call.x, size, round(size * self.overlap), meet)
 
-        with ExitStack() as stack:
-            # The edges of a tile meet where it reaches from edge to edge of the picture alone.
-            both = meet[0] and height == picture[1], meet[1] and width == picture[0]
-            stack.enter_context(meeting(drawing.model.unet, DIRECTIONS[both]))
-            drawing = replace(drawing, part=seen(0, 0))
-            drawing = stack.enter_context(under(drawing, self.controls))
+        # The edges of a tile meet where it reaches from edge to edge of the picture alone.
+        both = meet[0] and height == picture[1], meet[1] and width == picture[0]
+        unguided = repeating(drawing.model, DIRECTIONS[both]).denoiser() if any(meet) else drawing.unguided
+        with under(replace(drawing, part=seen(0, 0), unguided=unguided), self.controls) as drawing:
             yield steered(drawing, steer)
 
 

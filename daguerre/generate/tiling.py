@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, fields
 from functools import partial
 
 from torch import Tensor, nn
@@ -11,25 +12,48 @@ from ..families.model import Model
 from ..request import RequestError, TextToImage, Tiling
 
 
-@contextmanager
-def tiled(model: Model, request: TextToImage) -> Iterator[None]:
-    """The model's U-Net and VAE with edges that meet in the directions of `request.tiling`, for so long.
+@dataclass(frozen=True, kw_only=True)
+class Repeating(Model):
+    """A model whose U-Net and VAE have edges that meet while they compute, and no longer: others may draw by them."""
+
+    tiling: Tiling
+
+    @contextmanager
+    def on_device(self, part: str) -> Iterator[nn.Module]:
+        """As in `Model`; the edges of the VAE meet meanwhile. Those of the U-Net do in each of its calls."""
+        with super().on_device(part) as network:
+            if part != "vae":
+                yield network
+                return
+            before, self.vae.rows_meet = self.vae.rows_meet, self.tiling != "x"
+            try:
+                with meeting(self.vae, self.tiling):
+                    yield network
+            finally:
+                self.vae.rows_meet = before
+
+    def _network(self, x: Tensor, t: Tensor, tokens: Tensor, vector: Tensor | None) -> Tensor:
+        with meeting(self.unet, self.tiling):
+            return super()._network(x, t, tokens, vector)
+
+
+def tiled(model: Model, request: TextToImage) -> Model:
+    """The model with edges that meet in the directions of `request.tiling`.
 
     Raises RequestError for sides that the networks cannot halve evenly, where the edges would not fit.
     """
     if request.tiling == "off":
-        yield
-        return
+        return model
     step = model.vae.config.factor * 2 ** (len(model.unet.config.channels) - 1)
     for side, direction in (("width", "x"), ("height", "y")):
         if request.tiling in (direction, "both") and (pixels := getattr(request, side)) % step:
             raise RequestError(f"{side} is {pixels}; with tiling it must be a multiple of {step}")
-    before, model.vae.rows_meet = model.vae.rows_meet, request.tiling != "x"
-    try:
-        with meeting(model.unet, request.tiling), meeting(model.vae, request.tiling):
-            yield
-    finally:
-        model.vae.rows_meet = before
+    return repeating(model, request.tiling)
+
+
+def repeating(model: Model, tiling: Tiling) -> Repeating:
+    """The model with edges that meet in these directions alone."""
+    return Repeating(**{f.name: getattr(model, f.name) for f in fields(Model)}, tiling=tiling)
 
 
 @contextmanager

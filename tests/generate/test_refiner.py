@@ -88,7 +88,7 @@ def test_regions_lie_in_the_same_place_of_a_masked_part_and_of_its_second_pass()
 
 
 def test_what_the_refiner_would_leave_without_effect_is_refused():
-    with pytest.raises(RequestError, match="draws every step, .* heat maps are of the first model alone"):
+    with pytest.raises(RequestError, match="draws every step; controls of the first model"):
         next(text_to_image(toy("sd1"), STEPS, [HeatMaps(), Refiner(toy("sd1", seed=1), 0.1)]))
     next(text_to_image(toy("sd1"), STEPS, [HeatMaps(), Refiner(toy("sd1", seed=1), 0.5)]))
     request = Outpaint(prompt="a field", seed=1, steps=2, right=64, width=64, height=64)

@@ -1,14 +1,21 @@
 from dataclasses import replace
 from functools import cache
+from itertools import zip_longest
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
+from daguerre import Hires, text_to_image
+from daguerre.diffusion.denoiser import Cond
+from daguerre.generate.drawing import Picture
+from daguerre.generate.given import encoded
+from daguerre.generate.tiled_upscale import tiled_upscale
 from daguerre.generate.tiling import tiled
-from daguerre.request import RequestError
+from daguerre.request import RequestError, TiledUpscale
 from tests.generate.test_text_to_image import REQUEST, draw, hashes
+from tests.generate.test_upscale import drawing
 from tests.toy import toy as built
 
 toy = cache(built)
@@ -16,8 +23,8 @@ toy = cache(built)
 
 def outputs(model, x, z):
     """Of the U-Net and the decoder."""
-    cond = torch.zeros(1, 77, 32)
-    return model.unet(x, torch.tensor([500.0]), cond), model.vae.decode(z)
+    cond = Cond(torch.zeros(1, 77, 32))
+    return model.denoiser()(x, torch.tensor(3.0), cond), model.decode(z)
 
 
 @pytest.mark.parametrize(("way", "axes"), [("x", [3]), ("y", [2]), ("both", [2, 3])])
@@ -25,8 +32,8 @@ def test_networks_no_longer_know_where_the_edges_are(way, axes):
     model, shifts = toy(), {2: 4, 3: 6}
     x, z = torch.randn(2, 1, 4, 8, 8, generator=torch.Generator().manual_seed(1))
     turn = {"shifts": [shifts[axis] for axis in axes], "dims": axes}
-    with tiled(model, replace(REQUEST, tiling=way)):
-        made, moved = outputs(model, x, z), outputs(model, x.roll(**turn), z.roll(**turn))
+    endless = tiled(model, replace(REQUEST, tiling=way))
+    made, moved = outputs(endless, x, z), outputs(endless, x.roll(**turn), z.roll(**turn))
     for a, b, factor in zip(made, moved, (1, 8), strict=True):
         rolled = a.roll([n * factor for n in turn["shifts"]], axes)
         torch.testing.assert_close(rolled, b, atol=1e-4, rtol=1e-4)
@@ -38,37 +45,42 @@ def test_a_picture_has_edges_that_meet_and_the_encoder_too():
     model = toy()
     assert len({hashes(model, replace(REQUEST, tiling=way))[0] for way in ("off", "x", "y", "both")}) == 4
     image = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(1))
-    with tiled(model, replace(REQUEST, tiling="both")):
-        a, b = model.vae.encode(image), model.vae.encode(image.roll((16, 24), (2, 3)))
+    a, b = (encoded(tiled(model, replace(REQUEST, tiling="both")), x) for x in (image, image.roll((16, 24), (2, 3))))
     torch.testing.assert_close(a.roll((2, 3), (2, 3)), b, atol=1e-4, rtol=1e-4)
 
 
-def test_nothing_stays_attached():
+@pytest.mark.parametrize("tiling", ["x", "both"])
+def test_pictures_that_are_drawn_beside_one_another_are_those_drawn_alone(tiling):
+    """One waits while another is drawn by the same networks, or both take turns."""
     model = toy()
-    before = hashes(model)
-    events = iter(draw(model, replace(REQUEST, tiling="both")))
-    next(events)
-    assert hashes(model) == before
+    requests = [
+        replace(REQUEST, tiling=way, hires=Hires(scale=1.5, upscaler="Lanczos")) for way in (tiling, "off", "y")
+    ]
+    alone = [hashes(model, request)[0] for request in requests]
+    drawings = [text_to_image(model, request) for request in requests]
+    next(drawings[0])
+    assert hashes(model, requests[1]) == [alone[1]]
+    turns = zip(*zip_longest(*drawings), strict=True)
+    made = [[event for event in events if isinstance(event, Picture)] for events in turns]
+    assert [picture.record.pixel_sha256 for (picture,) in made] == alone
+
+
+def test_tiles_wait_as_well():
+    model, request = toy(), TiledUpscale(prompt="a hill", steps=2, seed=1, tile=64, upscaler="Lanczos", tiling="both")
+    plain = hashes(model)
+    waiting = tiled_upscale(model, request, drawing(64))
+    next(waiting)
+    assert hashes(model) == plain
+
+
+def test_an_error_leaves_nothing_attached():
+    model = toy()
+    with pytest.raises(ZeroDivisionError), tiled(model, replace(REQUEST, tiling="both")).on_device("vae"):
+        1 / 0  # noqa: B018
+    assert not model.vae.rows_meet
     for module in (*model.unet.modules(), *model.vae.modules()):
         if isinstance(module, nn.Conv2d | nn.ZeroPad2d):
             assert not {"_conv_forward", "forward"} & vars(module).keys()
-
-
-def test_edges_that_meet_already_still_do_after_another_drawing():
-    """As with a refiner that is the model itself."""
-    model, request = toy(), replace(REQUEST, tiling="both")
-    with tiled(model, request):
-        with tiled(model, replace(request, tiling="x")):
-            assert not model.vae.rows_meet
-        assert model.vae.rows_meet
-    assert not model.vae.rows_meet
-
-
-def test_an_error_leaves_nothing_attached_either():
-    model = toy()
-    with pytest.raises(ZeroDivisionError), tiled(model, replace(REQUEST, tiling="x")):
-        1 / 0  # noqa: B018
-    assert "_conv_forward" not in vars(model.unet.conv_out)
 
 
 def test_sides_that_cannot_be_halved_evenly_are_refused():
