@@ -65,4 +65,5 @@ def exact(threads: int | None = None) -> Iterator[int]:
         yield torch.get_num_threads()
     finally:
         torch.set_num_threads(before[0])
-        _, cudnn.deterministic, cudnn.benchmark = before
+        if before[1:] != (True, False):  # else whoever was exact before restores it, who may have ended by now
+            _, cudnn.deterministic, cudnn.benchmark = before

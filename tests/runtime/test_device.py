@@ -62,3 +62,14 @@ def test_exact_mode_sets_threads_and_kernels_and_restores_them(monkeypatch):
     assert torch.backends.cudnn.benchmark
     with exact() as threads:
         assert threads == before
+
+
+def test_drawings_that_end_in_another_order_than_they_began_leave_no_exact_mode(monkeypatch):
+    monkeypatch.setattr(torch.backends.cudnn, "benchmark", True)
+    first, second = exact(), exact()
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    second.__exit__(None, None, None)
+    assert not torch.backends.cudnn.deterministic
+    assert torch.backends.cudnn.benchmark
