@@ -1,4 +1,4 @@
-"""Models from the Hugging Face Hub: which files drawing needs, fetched so that nothing is fetched twice."""
+"""`daguerre models pull`: the files that drawing needs from the Hugging Face Hub, each of them fetched once."""
 
 import hashlib
 import logging
@@ -33,6 +33,7 @@ from huggingface_hub.file_download import http_get, repo_folder_name
 from huggingface_hub.utils import WeakFileLock, build_hf_headers, disable_progress_bars  # type: ignore[attr-defined]
 
 from .exit import FAILED, UNUSABLE, Failure
+from .kinds import Switch
 from .models import WEIGHTS
 
 FOLDERS = ("unet", "vae", "text_encoder", "text_encoder_2")
@@ -41,6 +42,33 @@ STEMS = ("diffusion_pytorch_model", "model")
 LISTED = 6  # files named in an error
 
 Variant = Literal["fp16"] | None
+
+
+def pull(
+    repo: str,
+    /,
+    *,
+    file: str | None = None,
+    revision: str = "main",
+    variant: Variant = None,
+    offline: Switch = False,
+) -> None:
+    """Download a model from the Hugging Face Hub, or go on with a download that was cut off.
+
+    Parameters
+    ----------
+    repo
+        OWNER/NAME, such as stabilityai/sdxl-turbo.
+    file
+        Only this file of the repository: a single-file checkpoint.
+    revision
+        A branch, tag or commit.
+    variant
+        fp16: the smaller copy of the weights, where the repository has one.
+    offline
+        Use what is already here; do not touch the network.
+    """
+    print(fetch(repo, file=file, revision=revision, variant=variant, offline=offline))
 
 
 def fetch(repo: str, *, file: str | None, revision: str, variant: Variant, offline: bool) -> Path:

@@ -65,7 +65,7 @@ lora.command("daguerre.cli.lora:merge", name="merge", help="Build LoRAs into a m
 app.command(lora)
 
 models = App(name="models", help="Fetch and list models.")
-models.command("daguerre.cli.models:pull", name="pull", help="Download a model from the Hugging Face Hub.")
+models.command("daguerre.cli.hub:pull", name="pull", help="Download a model from the Hugging Face Hub.")
 models.command("daguerre.cli.models:show_all", name="list", help="List the models on this machine.")
 app.command(models)
 

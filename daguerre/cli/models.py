@@ -1,14 +1,14 @@
-"""`daguerre models`: the models on this machine, by name, and how more of them come here."""
+"""`daguerre models list`: the models on this machine, by name."""
 
 import os
 from collections.abc import Iterator
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 from ..files.built_in import BUILT_IN, built_in
 from .exit import UNUSABLE, Failure
-from .kinds import Json, Switch
+from .kinds import Json
 
 WEIGHTS = (".safetensors", ".ckpt", ".pt", ".bin")
 
@@ -89,35 +89,6 @@ def _models_in(snapshot: Path) -> Iterator[tuple[str, Path]]:
     for path in single:
         alone = len(single) == 1 and not whole
         yield "" if alone else f"/{path.relative_to(snapshot).as_posix()}", path
-
-
-def pull(
-    repo: str,
-    /,
-    *,
-    file: str | None = None,
-    revision: str = "main",
-    variant: Literal["fp16"] | None = None,
-    offline: Switch = False,
-) -> None:
-    """Download a model from the Hugging Face Hub, or go on with a download that was cut off.
-
-    Parameters
-    ----------
-    repo
-        OWNER/NAME, such as stabilityai/sdxl-turbo.
-    file
-        Only this file of the repository: a single-file checkpoint.
-    revision
-        A branch, tag or commit.
-    variant
-        fp16: the smaller copy of the weights, where the repository has one.
-    offline
-        Use what is already here; do not touch the network.
-    """
-    from .hub import fetch
-
-    print(fetch(repo, file=file, revision=revision, variant=variant, offline=offline))
 
 
 def show_all(*, json_lines: Json = False) -> None:

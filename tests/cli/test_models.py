@@ -17,6 +17,7 @@ from daguerre.cli import models
 from daguerre.cli.exit import FAILED, UNUSABLE, Failure
 from daguerre.cli.flags import ModelFlags
 from daguerre.cli.hub import choose
+from daguerre.cli.hub import pull as pull_from_hub
 from daguerre.files.reader import open_checkpoint
 from daguerre.text.tokenizer import tokenizer_files
 from tests.cli.stand_in_hub import Hub, Repository, files_of, running
@@ -72,7 +73,7 @@ def hub(toys, tmp_path, monkeypatch):
 def pull(hub, capsys):
     def pull(repo, **options):
         hub.requests.clear()
-        models.pull(repo, **options)
+        pull_from_hub(repo, **options)
         return Path(capsys.readouterr().out.strip())
 
     return pull
