@@ -93,9 +93,7 @@ class HeatMaps:
         said = [Said(tokens, _places(self.words, text, drawing)) for text, tokens in texts.items()]
         for i, word in enumerate(self.words):
             if not any(one.places[i] for one in said):
-                near = get_close_matches(word.casefold(), known, n=1)
-                hint = f"did you mean {near[0]!r}?" if near else f"its words are {', '.join(known) or 'none'}"
-                raise RequestError(f"there is no {word!r} in the prompt; {hint}")
+                raise _missing(word, known, "the prompt")
         factor = drawing.model.vae.config.factor
 
         def begun(guided: Denoiser) -> Denoiser:  # once for each picture
@@ -151,11 +149,14 @@ class HeatMaps:
     def of(self, word: str) -> Tensor:
         """(H, W) of the picture's pixels: the share of attention that went to a word, a mean over its tokens.
 
-        All 0 for a word that the prompt turned to in no step.
+        All 0 for a word that the prompt turned to in no step. Raises RequestError for one that was not watched.
         """
         if not self._layers.any():
             raise RequestError("there are no heat maps before a picture is drawn")
-        small = (self._sums / self._layers.clamp_min(1))[[w.casefold() for w in self.words].index(word.casefold())]
+        names = [known.casefold() for known in self.words]
+        if word.casefold() not in names:
+            raise _missing(word, self.words, "what was watched")
+        small = (self._sums / self._layers.clamp_min(1))[names.index(word.casefold())]
         return larger_latents(small[None, None], self._size, "Latent (bicubic)").clamp_min(0)[0, 0]
 
     def overlay(self, word: str, image: Image.Image) -> Image.Image:
@@ -166,6 +167,12 @@ class HeatMaps:
         channels = [np.interp(heat, stops, [color[i] for color in COLORS]) for i in range(3)]
         colors = Image.fromarray(np.stack(channels, -1).round().astype(np.uint8)).resize(image.size)
         return Image.blend(image.convert("L").convert("RGB"), colors, 0.6)
+
+
+def _missing(word: str, known: Sequence[str], where: str) -> RequestError:
+    near = get_close_matches(word.casefold(), known, n=1)
+    hint = f"did you mean {near[0]!r}?" if near else f"its words are {', '.join(known) or 'none'}"
+    return RequestError(f"there is no {word!r} in {where}; {hint}")
 
 
 def words_of(text: str, emphasis: Emphasis = "original") -> tuple[str, ...]:

@@ -170,6 +170,15 @@ def test_a_word_that_is_not_there_is_refused_before_a_step(prompt, word, hint):
         next(text_to_image(toy("sd1"), replace(REQUEST, prompt=prompt), controls=[HeatMaps([word])]))
 
 
+def test_a_word_that_was_not_watched_has_no_map_and_the_nearest_is_named():
+    maps, _ = drawn(toy("sd1"), replace(REQUEST, steps=1), ["Red apple", "table"])
+    assert maps.of("red APPLE").max() > 0
+    with pytest.raises(RequestError, match="no 'tables' in what was watched; did you mean 'table'"):
+        maps.of("tables")
+    with pytest.raises(RequestError, match="no 'dog' in what was watched; its words are Red apple, table"):
+        maps.overlay("dog", Image.new("RGB", (64, 72)))
+
+
 def test_there_is_no_map_before_the_drawing():
     with pytest.raises(RequestError, match="before a picture is drawn"):
         HeatMaps(["apple"]).of("apple")
