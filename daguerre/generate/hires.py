@@ -14,6 +14,7 @@ from ..families.model import Model
 from ..provenance.record import UsedPicture
 from ..request import Hires, ImageToImage, RequestError, TextToImage
 from ..text.template import second_prompts
+from .controls.style import Style
 from .drawing import Control, Picture, prepared, settled, to_image
 from .given import GRID, encoded, to_pixels
 from .upscale import Upscaler, check_upscaler, enlarged_to, find_upscaler
@@ -69,8 +70,9 @@ def drawn_twice(
     """Yields the steps of both passes of every picture, and each picture after them."""
     first, over = passes(request)
     calls = find_sampler(first.sampler)[0].counted(first.steps)
+    quick = [control for control in controls if not isinstance(control, Style)]  # which draws its reference
     try:
-        with model.during("second") as whole, prepared(whole, over, after=calls):
+        with model.during("second") as whole, prepared(whole, over, quick, after=calls):
             pass  # what cannot be drawn is refused now, not after a pass
     except RequestError as error:
         raise RequestError(f"the second pass: {error}") from error

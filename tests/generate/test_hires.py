@@ -4,14 +4,18 @@ from itertools import combinations
 
 import pytest
 import torch
+from PIL import Image
 
 from daguerre import Hires, text_to_image
 from daguerre.adapters.adapted import adapted
 from daguerre.adapters.formats import save_lora
 from daguerre.adapters.named import networks_of
 from daguerre.diffusion.denoiser import Step
+from daguerre.generate.controls import Region, Regions, Style
 from daguerre.generate.drawing import Picture
+from daguerre.generate.heat_maps import HeatMaps
 from daguerre.generate.hires import LATENT, enlarged_size, larger_latents, second_pass
+from daguerre.generate.refiner import Refiner
 from daguerre.provenance.record import Record
 from daguerre.request import ImageToImage, RequestError
 from tests.adapters.made import random_lora
@@ -19,6 +23,7 @@ from tests.generate.test_text_to_image import REQUEST, draw, hashes
 from tests.toy import toy as built
 
 toy = cache(built)
+FEW = replace(REQUEST, steps=2, hires=Hires(scale=1.5, steps=1, strength=1.0))
 HIGH = replace(REQUEST, steps=2, hires=Hires(scale=1.5, strength=0.5))
 
 
@@ -116,6 +121,31 @@ def test_what_makes_no_sense_is_refused(values, words):
 def test_what_the_second_pass_cannot_draw_is_refused_before_the_first(values, hires, words):
     with pytest.raises(RequestError, match=words):
         next(iter(text_to_image(toy(), replace(HIGH, **values, hires=hires))))
+
+
+SQUARE = Image.new("RGB", (64, 64), "white")
+
+
+def test_a_mask_that_does_not_fit_the_second_pass_is_refused_before_the_first():
+    request, regions = replace(HIGH, hires=Hires(width=128, height=96)), [Region(mask=SQUARE, prompt="a dog")]
+    with pytest.raises(
+        RequestError, match=r"the second pass: the mask of region 1 has 64 x 64 .* the picture 128 x 96"
+    ):
+        next(iter(text_to_image(toy(), request, controls=[Regions(regions=tuple(regions))])))
+
+
+def test_the_second_pass_draws_the_reference_of_its_style_when_it_is_its_turn():
+    """What is tried before the first pass takes no steps."""
+    model, calls = toy(), []
+    hook = model.unet.register_forward_pre_hook(lambda module, inputs: calls.append(inputs[0].shape[-1]))
+    next(iter(text_to_image(model, HIGH, controls=[Style(prompt="ink")])))
+    hook.remove()
+    assert set(calls) == {8}  # a first pass's 64 pixels
+
+
+def test_a_refiner_that_leaves_a_control_nothing_to_do_in_the_second_pass_is_refused_before_the_first():
+    with pytest.raises(RequestError, match="the second pass: the refiner draws every step"):  # the one that it has
+        next(iter(text_to_image(model, FEW, controls=[HeatMaps(), Refiner(toy(seed=1), 0.4)])))
 
 
 @pytest.fixture
