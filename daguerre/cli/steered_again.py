@@ -26,7 +26,7 @@ def steered_again(made: Path, then: Record, given: Sequence[Path], task: "Task")
     if all(used.kind in OTHERS for used in then.controls):
         return task
     files = {path: sha256_of(path) for path in given}
-    pictures = {used.role: _picture(made, used, files) for used in _controls(then)}
+    pictures = {used.role: _half(then, used) or _picture(made, used, files) for used in _controls(then)}
     for used in then.controls:
         if used.sha256 and used.kind not in OTHERS:
             _file(made, used, files)
@@ -108,6 +108,15 @@ def _file(made: Path, used: UsedControl, files: dict[Path, str]) -> Path:
 
 def _is_picture(path: Path) -> bool:
     return path.suffix.lower() in (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif")
+
+
+def _half(then: Record, used: UsedPicture) -> "Image.Image | None":
+    """The mask of a half of the picture, which older records tell of by its pixels and not by its name."""
+    from ..generate.controls.regions import HALVES, half
+
+    size = then.request.width, then.request.height
+    masks = (half(name, size) for name in HALVES if all(size))
+    return next((mask for mask in masks if pixel_sha256(mask) == used.sha256), None)
 
 
 def _picture(made: Path, used: UsedPicture, files: dict[Path, str]) -> "Image.Image":

@@ -16,6 +16,7 @@ from daguerre.cli.pictures import reproduce
 from daguerre.cli.redraw import edit, img2img, outpaint
 from daguerre.cli.steering import SteeringFlags
 from daguerre.cli.tiled_upscale import tiled_upscale
+from daguerre.generate.controls import half
 from daguerre.models.controlnet import ControlNetConfig
 from daguerre.provenance import png
 from daguerre.request import RequestError
@@ -107,6 +108,17 @@ def test_a_control_of_a_folder_is_found_again(folder, capsys):
     asked = run(folder, "window", control=("canny:{d}/net:{d}/64x64.png",))
     generate("a cat", run=asked)
     reproduce(asked.output.out, model=str(folder / "sd1.safetensors"), given=(folder / "net", folder / "64x64.png"))
+    assert "pixel-identical" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["left", "bottom"])
+def test_a_half_that_is_recorded_by_its_pixels_needs_no_file(name, folder, capsys):
+    half(name, (64, 96)).save(folder / "half.png")
+    asked = run(folder, region=("{d}/half.png:a red apple",))
+    asked = replace(asked, drawing=replace(asked.drawing, size="64x96"))
+    generate("a cat", run=asked)
+    (folder / "half.png").unlink()
+    reproduce(asked.output.out, model=str(folder / "sd1.safetensors"))
     assert "pixel-identical" in capsys.readouterr().out
 
 
