@@ -83,9 +83,10 @@ class RefinerFlags:
     Parameters
     ----------
     refiner
-        A model in the latents of the first one, such as SDXL's refiner.
+        A model in the latents of the first one, such as SDXL's refiner. Regions and styles steer it, too; --control is
+        of the first model alone.
     switch_at
-        The share of the steps after which it takes over; 0.8 by default.
+        The share of the steps after which it takes over; 0.8 by default. With --control it must be above 0.
     """
 
     refiner: str | None = None
