@@ -145,7 +145,7 @@ def test_the_second_pass_draws_the_reference_of_its_style_when_it_is_its_turn():
 
 def test_a_refiner_that_leaves_a_control_nothing_to_do_in_the_second_pass_is_refused_before_the_first():
     with pytest.raises(RequestError, match="the second pass: the refiner draws every step"):  # the one that it has
-        next(iter(text_to_image(model, FEW, controls=[HeatMaps(), Refiner(toy(seed=1), 0.4)])))
+        next(iter(text_to_image(toy(), FEW, controls=[HeatMaps(), Refiner(toy(seed=1), 0.4)])))
 
 
 @pytest.fixture
