@@ -86,7 +86,7 @@ def test_a_refiner_and_its_proof(run, model, tmp_path):  # noqa: F811
         (("inpaint", "given.png", "alpha", "x"), "nothing in the picture is transparent"),
         (("outpaint", "given.png", "x"), "nothing is to be added"),
         (("img2img", "given.png", "x", "--strength", "2"), "strength is 2"),
-        (("generate", "x", "--hires-upscaler", "what"), "hires upscaler is 'what'"),
+        (("generate", "x", "--hires-upscaler", "what"), "--hires-upscaler is 'what'"),
         (("generate", "x", "--seed-size", "64"), "--seed-size is '64'"),
         (("generate", "x", "--variation-seed", "3"), "without --variation-strength"),
     ],
