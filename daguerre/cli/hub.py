@@ -45,13 +45,7 @@ Variant = Literal["fp16"] | None
 
 
 def pull(
-    repo: str,
-    /,
-    *,
-    file: str | None = None,
-    revision: str = "main",
-    variant: Variant = None,
-    offline: Switch = False,
+    repo: str, /, *, file: str | None = None, revision: str = "main", variant: Variant = None, offline: Switch = False
 ) -> None:
     """Download a model from the Hugging Face Hub, or go on with a download that was cut off.
 
