@@ -1,7 +1,7 @@
 """What all commands that draw share: their flags, and the way from a request to files."""
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -17,12 +17,9 @@ from .passes import ALONE, ONE_PASS, HiresFlags, RefinerFlags
 from .steering import UNSTEERED, SteeringFlags
 
 if TYPE_CHECKING:
-    from ..diffusion.denoiser import Step
     from ..families.model import Model
-    from ..generate.drawing import Picture
+    from ..generate.drawing import Picture, Task
     from ..generate.explore.job import Setup
-
-    Task = Callable[..., Iterator[Step | Picture]]  # (model, request, controls=...)
 
 
 @Parameter(name="*", group=OUTPUT)
@@ -56,7 +53,7 @@ AS_USUAL = OutputFlags()
 
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
-class Means:
+class SharedFlags:
     """What every command that draws takes beside its prompt."""
 
     drawing: DrawingFlags = STANDARD
@@ -76,18 +73,18 @@ class Means:
 
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
-class FromText(Means):
+class TextFlags(SharedFlags):
     """What every command takes that draws from a prompt alone: a second pass and a second model, too."""
 
     hires: HiresFlags = ONE_PASS
     refiner: RefinerFlags = ALONE
 
     def fields(self, **own: Any) -> dict[str, Any]:
-        """As in `Means`, with the second pass."""
+        """As in `SharedFlags`, with the second pass."""
         return super().fields(**own) | self.hires.given()
 
     def around(self, task: "Task") -> "Task":
-        """As in `Means`, with the refiner."""
+        """As in `SharedFlags`, with the refiner."""
         return self.refiner.around(super().around(task), self.with_model)
 
     def setup(self) -> "Setup":
@@ -101,8 +98,8 @@ class FromText(Means):
 
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
-class Run(Means):
-    """What every command takes that draws one request: its means, and what becomes of the pictures."""
+class RunFlags(SharedFlags):
+    """What every command takes that draws one request: what becomes of the pictures, too."""
 
     output: OutputFlags = AS_USUAL
 
@@ -186,4 +183,4 @@ def _summary(path: Path, picture: "Picture") -> dict[str, Any]:
     }
 
 
-STANDARD_MEANS, STANDARD_RUN = FromText(), Run()
+AS_TYPED, RUN_ONCE = TextFlags(), RunFlags()

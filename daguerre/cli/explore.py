@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..request import RequestError, TextToImage
-from .drawing import FromText, step_count
+from .drawing import TextFlags, step_count
 from .exit import Failure
 from .files import check_writable, slug
 from .flags import ModelFlags
@@ -70,17 +70,17 @@ def said_of(jobs: "Collection[Job]") -> str:
     return f"{len(jobs):,} pictures, {models} {'model' if models == 1 else 'models'}, {steps:,} steps"
 
 
-def spoken(jobs: "Iterable[Job]", means: FromText) -> "tuple[Job, ...]":
+def spoken(jobs: "Iterable[Job]", flags: TextFlags) -> "tuple[Job, ...]":
     """The jobs with their styles and choices made.
 
     Raises an error for prompts that cannot be read or name what is not there, and for a clip skip that a model has no
     layers for: all that would stop a drawing halfway.
     """
-    made = tuple(replace(job, request=means.language.requests(job.request)[0]) for job in jobs)
+    made = tuple(replace(job, request=flags.language.requests(job.request)[0]) for job in jobs)
     for request in {replace(job.request, seed=0, variation_seed=0): None for job in made}:
-        means.language.read(request)
+        flags.language.read(request)
     for job in {(job.setup.model, job.request.clip_skip): job for job in made}.values():
-        _check_clip_skip(job, means.with_model)
+        _check_clip_skip(job, flags.with_model)
     return made
 
 
@@ -97,17 +97,17 @@ def _check_clip_skip(job: "Job", flags: ModelFlags) -> None:
 
 
 def draw_all(
-    jobs: "Sequence[Job]", means: FromText, folder: Path, titles: Sequence[str], *, quiet: bool = False
+    jobs: "Sequence[Job]", flags: TextFlags, folder: Path, titles: Sequence[str], *, quiet: bool = False
 ) -> "Iterator[Done]":
     """Draws into a folder what is not there yet; tells of it on standard error, and of each file to the caller.
 
-    The jobs are as `spoken` makes them; the means say where their LoRAs and embeddings are.
+    The jobs are as `spoken` makes them; the flags say where their LoRAs and embeddings are.
     """
     from ..generate.explore.cells import Begun, Done, draw_cells, there_already
     from ..generate.text_to_image import text_to_image
 
     check_writable(folder)
-    named, steered = replace(means.language, style=(), styles=None), means.around(text_to_image)
+    named, steered = replace(flags.language, style=(), styles=None), flags.around(text_to_image)
 
     def task(model: "Model", request: TextToImage) -> "Iterator[Step | Picture]":
         return named.drawn(model, request, (), steered)
@@ -119,7 +119,7 @@ def draw_all(
     steps, begun = 0, 0
     with Progress(sum(step_count(job.request) for job in left), 1, quiet=quiet) as progress:
         bar = progress.bar
-        for event in draw_cells(jobs, loader(means.with_model), folder, names=names, task=task):
+        for event in draw_cells(jobs, loader(flags.with_model), folder, names=names, task=task):
             if isinstance(event, Begun):
                 begun += 1
                 bar.update(progress.task, description=f"{begun} of {len(left)}: {titles[event.index]}"[:60])

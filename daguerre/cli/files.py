@@ -76,3 +76,14 @@ def save_grid(pictures: Sequence["Picture"], wanted: Path) -> Path:
     for i, picture in enumerate(pictures):
         grid.paste(picture.image, (i % columns * width, i // columns * height))
     return durable_new(wanted, png.encode(grid, pictures[0].record, is_whole=False))
+
+
+def read_picture(path: Path) -> "Image.Image":
+    """A file's picture, upright, in mode RGB or RGBA. Raises Failure that names the file."""
+    from ..data.decode import PictureError, decode_transparent
+    from ..data.found import file_bytes
+
+    try:
+        return decode_transparent(file_bytes(path))
+    except PictureError as error:
+        raise Failure(f"{path}: {error}", UNUSABLE) from error

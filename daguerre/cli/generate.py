@@ -1,12 +1,12 @@
 """`daguerre generate`: a prompt to pictures."""
 
 from ..request import TextToImage
-from .drawing import STANDARD_RUN, Run
+from .drawing import RUN_ONCE, RunFlags
 from .passes import ALONE, ONE_PASS, HiresFlags, RefinerFlags
 
 
 def generate(
-    prompt: str, /, *, hires: HiresFlags = ONE_PASS, refiner: RefinerFlags = ALONE, run: Run = STANDARD_RUN
+    prompt: str, /, *, hires: HiresFlags = ONE_PASS, refiner: RefinerFlags = ALONE, run: RunFlags = RUN_ONCE
 ) -> None:
     """Draw pictures from a prompt.
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from ..files.durable import durable_new
 from ..provenance import infotext, png
 from ..request import RANDOM_SEED, RequestError, TextToImage
-from .drawing import STANDARD_MEANS, FromText
+from .drawing import AS_TYPED, TextFlags
 from .files import folder_and_file, slug
 from .flags import refuse_alone
 from .kinds import Json, Switch
@@ -30,7 +30,7 @@ def grid(
     x: str = "",
     y: str = "",
     z: str = "",
-    means: FromText = STANDARD_MEANS,
+    flags: TextFlags = AS_TYPED,
     out: Path | None = None,
     resume: Switch = False,
     margin: int = 0,
@@ -73,21 +73,21 @@ def grid(
     from .explore import checker, defaults_of, draw_all, flags_of, spoken
 
     refuse_alone("--sheets", sheets, "--z", z)
-    look, check = Look(labels, margin), checker(means.with_model)
+    look, check = Look(labels, margin), checker(flags.with_model)
     folder = folder_for(out, "grid", prompt, resume=resume)
-    fields, setup = seeded(means.fields(prompt=prompt), folder), means.setup()
+    fields, setup = seeded(flags.fields(prompt=prompt), folder), flags.setup()
     first = plan_grid(Job(TextToImage(**fields), setup), x, y, z, check=check).jobs[0].setup
-    request = replace(defaults_of(flags_of(first, means.with_model)), **fields)  # those of an axis's first model
+    request = replace(defaults_of(flags_of(first, flags.with_model)), **fields)  # those of an axis's first model
     plan = plan_grid(Job(request, setup), x, y, z)
-    plan = replace(plan, jobs=spoken(plan.jobs, means))
-    _drawn(plan, partial(draw_all, means=means), folder, look, json_lines, sheets)
+    plan = replace(plan, jobs=spoken(plan.jobs, flags))
+    _drawn(plan, partial(draw_all, flags=flags), folder, look, json_lines, sheets)
 
 
 def matrix(
     prompt: str,
     /,
     *,
-    means: FromText = STANDARD_MEANS,
+    flags: TextFlags = AS_TYPED,
     out: Path | None = None,
     resume: Switch = False,
     at_start: Switch = False,
@@ -124,12 +124,12 @@ def matrix(
 
     look = Look(labels, margin)
     folder = folder_for(out, "matrix", prompt, resume=resume)
-    fields = seeded(means.fields(prompt=prompt), folder)
+    fields = seeded(flags.fields(prompt=prompt), folder)
     TextToImage(**fields)  # says what is wrong before a file is opened for it
-    job = Job(replace(defaults_of(means.with_model), **fields), means.setup())
+    job = Job(replace(defaults_of(flags.with_model), **fields), flags.setup())
     plan = plan_matrix(job, at_start=at_start, different_seeds=different_seeds)
-    plan = replace(plan, jobs=spoken(plan.jobs, means))
-    _drawn(plan, partial(draw_all, means=means), folder, look, json_lines)
+    plan = replace(plan, jobs=spoken(plan.jobs, flags))
+    _drawn(plan, partial(draw_all, flags=flags), folder, look, json_lines)
 
 
 def _drawn(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from ..files.durable import durable_new
 from ..provenance import png
 from ..request import RequestError, TextToImage
-from .drawing import STANDARD_MEANS, FromText, step_count
+from .drawing import AS_TYPED, TextFlags, step_count
 from .files import check_writable, folder_and_file, save_picture, slug
 from .kinds import Json, Texts
 
@@ -27,7 +27,7 @@ def heatmap(
     /,
     *,
     word: Texts = (),
-    means: FromText = STANDARD_MEANS,
+    flags: TextFlags = AS_TYPED,
     out: Path = Path("outputs"),
     json_lines: Json = False,
 ) -> None:
@@ -52,11 +52,11 @@ def heatmap(
     from .explore import defaults_of
     from .progress import Progress
 
-    fields = means.fields(prompt=prompt)
+    fields = flags.fields(prompt=prompt)
     if TextToImage(**fields).count != 1:
         raise RequestError("--count: heat maps are of one picture; leave it out, or run this once for each --seed")
-    files, request = means.adapters.files(), settled(replace(defaults_of(means.with_model), **fields))
-    means.language.check(request)
+    files, request = flags.adapters.files(), settled(replace(defaults_of(flags.with_model), **fields))
+    flags.language.check(request)
     folder, file = folder_and_file(out, ".png")
     check_writable(folder, file)
     maps = HeatMaps(word)
@@ -64,9 +64,9 @@ def heatmap(
     def watched(model: "Model", one: TextToImage, controls: "Sequence[Control]" = ()) -> "Iterator[Step | Picture]":
         return text_to_image(model, one, (*controls, maps))
 
-    task, done = means.around(watched), 0
+    task, done = flags.around(watched), 0
     with Progress(step_count(request), 1, quiet=json_lines) as progress:
-        for event in means.language.drawn(means.with_model.load(), request, files, task):
+        for event in flags.language.drawn(flags.with_model.load(), request, files, task):
             if isinstance(event, Picture):
                 picture = event
             else:

@@ -1,6 +1,6 @@
 """Flags for what stands in a prompt beside words: styles, wildcards, and the names of LoRAs and embeddings."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,9 +21,7 @@ if TYPE_CHECKING:
     from ..adapters.adapted import AdapterFile
     from ..diffusion.denoiser import Step
     from ..families.model import Model
-    from ..generate.drawing import Picture
-
-    Task = Callable[[Model, TextToImage], Iterator[Step | Picture]]
+    from ..generate.drawing import Picture, Task
 
 # Folders beside the models, by the kind of adapter that is in them.
 PLACES = {"lora": "loras", "hypernetwork": "hypernetworks", "embedding": "embeddings"}

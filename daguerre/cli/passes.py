@@ -15,8 +15,7 @@ from .models import find
 if TYPE_CHECKING:
     from ..diffusion.denoiser import Step
     from ..families.model import Model
-    from ..generate.drawing import Control, Picture
-    from .drawing import Task
+    from ..generate.drawing import Control, Picture, Task
 
 
 @Parameter(name="*", group=HIRES)

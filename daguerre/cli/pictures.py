@@ -23,8 +23,7 @@ from .steered_again import steered_again
 if TYPE_CHECKING:
     from ..adapters.adapted import AdapterFile
     from ..families.model import Model, Prediction
-    from ..generate.drawing import Picture
-    from .drawing import Task
+    from ..generate.drawing import Picture, Task
 
 KINDS: "dict[str, Prediction]" = {"epsilon": "epsilon", "v": "v", "flow": "flow"}
 

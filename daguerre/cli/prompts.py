@@ -6,7 +6,7 @@ from functools import cache
 from pathlib import Path
 
 from ..request import RequestError
-from .drawing import STANDARD_MEANS, FromText
+from .drawing import AS_TYPED, TextFlags
 from .grid import folder_for, seeded
 from .kinds import Json, Switch
 
@@ -17,7 +17,7 @@ def prompts(
     file: Path,
     /,
     *,
-    means: FromText = STANDARD_MEANS,
+    flags: TextFlags = AS_TYPED,
     out: Path | None = None,
     resume: Switch = False,
     next_seeds: Switch = False,
@@ -51,19 +51,19 @@ def prompts(
     if len(data) > MAX_BYTES:
         raise RequestError(f"{file}: more than {MAX_BYTES >> 20} MB; draw it in parts")
     folder = folder_for(out, "prompts", file.stem, resume=resume)
-    fields = seeded(means.fields(prompt=""), folder)
-    base = Job(replace(defaults_of(means.with_model), **fields), means.setup())
-    check = cache(checker(means.with_model))
+    fields = seeded(flags.fields(prompt=""), folder)
+    base = Job(replace(defaults_of(flags.with_model), **fields), flags.setup())
+    check = cache(checker(flags.with_model))
 
     def finished(jobs: "list[Job]") -> "tuple[Job, ...]":
         check(jobs[0].setup)  # that of the whole line
-        return spoken(jobs, means)
+        return spoken(jobs, flags)
 
     try:
         jobs = read_prompts(text, base, next_seeds=next_seeds, finished=finished)
     except RequestError as error:
         raise RequestError(f"{file}: {error}") from error
     titles = [job.request.prompt for job in jobs]
-    for done in draw_all(jobs, means, folder / "cells", titles, quiet=json_lines):
+    for done in draw_all(jobs, flags, folder / "cells", titles, quiet=json_lines):
         told = {"path": str(done.path), "seed": jobs[done.index].request.seed, "prompt": titles[done.index]}
         print(json.dumps(told) if json_lines else done.path, flush=True)

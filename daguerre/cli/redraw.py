@@ -8,17 +8,16 @@ from typing import TYPE_CHECKING, Any, Literal
 from cyclopts import Parameter
 
 from ..request import Edit, ImageToImage, Inpaint, Outpaint, RequestError, TextToImage, TiledUpscale
-from .drawing import STANDARD_RUN, Run, step_count
+from .drawing import RUN_ONCE, RunFlags, step_count
 from .exit import UNUSABLE, Failure
+from .files import read_picture
 from .flags import refuse_alone
 from .kinds import GIVEN, MASK, Switch
 
 if TYPE_CHECKING:
-    from PIL import Image
-
     from ..families.model import Model
+    from ..generate.drawing import Task
     from ..provenance.record import Record, UsedPicture
-    from .drawing import Task
 
 ALPHA = "alpha"  # in place of a mask's file
 Fill = Literal["fill", "original", "latent noise", "latent nothing"]
@@ -90,7 +89,7 @@ class MaskFlags:
 AS_FAR, AS_MASKED = StrengthFlags(), MaskFlags()
 
 
-def img2img(image: Path, prompt: str, /, *, how: StrengthFlags = AS_FAR, run: Run = STANDARD_RUN) -> None:
+def img2img(image: Path, prompt: str, /, *, how: StrengthFlags = AS_FAR, run: RunFlags = RUN_ONCE) -> None:
     """Draw over a picture.
 
     Parameters
@@ -113,7 +112,7 @@ def inpaint(
     *,
     masked: MaskFlags = AS_MASKED,
     how: StrengthFlags = AS_FAR,
-    run: Run = STANDARD_RUN,
+    run: RunFlags = RUN_ONCE,
 ) -> None:
     """Draw a part of a picture anew; every other pixel stays as it is.
 
@@ -143,7 +142,7 @@ def outpaint(
     mask_blur: float = 4.0,
     fill: Fill = "fill",
     how: StrengthFlags = AS_FAR,
-    run: Run = STANDARD_RUN,
+    run: RunFlags = RUN_ONCE,
 ) -> None:
     """Draw on beyond the edges of a picture. --size is that of the windows it is done in.
 
@@ -181,7 +180,7 @@ def outpaint(
 
 
 def edit(
-    image: Path, prompt: str, /, *, image_cfg: float = 1.5, how: StrengthFlags = AS_FAR, run: Run = STANDARD_RUN
+    image: Path, prompt: str, /, *, image_cfg: float = 1.5, how: StrengthFlags = AS_FAR, run: RunFlags = RUN_ONCE
 ) -> None:
     """Change a picture as you say, by a model that was trained for it.
 
@@ -197,17 +196,6 @@ def edit(
     given = run.fields(prompt=prompt, image_cfg_scale=image_cfg, **how.given())
     task, _ = task_of(Edit(**given), image)
     run.draw(Edit, given, task)
-
-
-def read_picture(path: Path) -> "Image.Image":
-    """A file's picture, upright, in mode RGB or RGBA. Raises Failure that names the file."""
-    from ..data.decode import PictureError, decode_transparent
-    from ..data.found import file_bytes
-
-    try:
-        return decode_transparent(file_bytes(path))
-    except PictureError as error:
-        raise Failure(f"{path}: {error}", UNUSABLE) from error
 
 
 def task_of(request: ImageToImage, image: Path, mask: Path | None = None) -> "tuple[Task, tuple[UsedPicture, ...]]":

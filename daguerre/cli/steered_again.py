@@ -8,15 +8,14 @@ from typing import TYPE_CHECKING, Any
 from ..provenance.record import Record, UsedControl, UsedPicture, pixel_sha256
 from ..request import RequestError, TextToImage
 from .exit import UNUSABLE, Failure
-from .redraw import read_picture
+from .files import read_picture
 
 if TYPE_CHECKING:
     from PIL import Image
 
     from ..diffusion.denoiser import Step
     from ..families.model import Model
-    from ..generate.drawing import Control, Picture
-    from .drawing import Task
+    from ..generate.drawing import Control, Picture, Task
 
 OTHERS = ("refiner",)  # that have a flag of their own
 

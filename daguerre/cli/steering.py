@@ -23,8 +23,7 @@ if TYPE_CHECKING:
     from ..diffusion.denoiser import Step
     from ..families.model import Model
     from ..generate.controls.style import Style
-    from ..generate.drawing import Control, Picture
-    from .drawing import Task
+    from ..generate.drawing import Control, Picture, Task
 
 NUMBERS = re.compile(r"(?P<named>.+?)(?::(?P<weight>[\d.]+))?(?::(?P<start>[\d.]+)-(?P<end>[\d.]+))?", re.DOTALL)
 PROMPT = "ip-adapter"  # the kind of control that takes a picture as a prompt
@@ -235,7 +234,7 @@ def _plain(flag: str, prompt: str) -> str:
 
 
 def _picture(path: Path, flag: str) -> "Image.Image":
-    from .redraw import read_picture
+    from .files import read_picture
 
     if not path.is_file():
         raise Failure(f"{flag}: there is no picture {path}", UNUSABLE)

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from ..request import TiledUpscale
-from .drawing import STANDARD_RUN, Run
+from .drawing import RUN_ONCE, RunFlags
 from .redraw import task_of
 
 
@@ -17,7 +17,7 @@ def tiled_upscale(
     upscaler: str = "built-in",
     tile: int = 0,
     overlap: float = 0.25,
-    run: Run = STANDARD_RUN,
+    run: RunFlags = RUN_ONCE,
 ) -> None:
     """Enlarge a picture and draw it over in tiles, so that detail appears at any size.
 

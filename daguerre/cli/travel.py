@@ -11,7 +11,7 @@ from PIL import Image
 from ..files.durable import durable_new
 from ..provenance import infotext, png
 from ..request import RequestError, TextToImage
-from .drawing import STANDARD_MEANS, FromText, step_count
+from .drawing import AS_TYPED, TextFlags, step_count
 from .files import check_writable, folder_and_file, save_picture, slug
 from .grid import folder_for, seeded
 from .kinds import Switch, Texts
@@ -35,7 +35,7 @@ def travel(
     loop: Switch = False,
     fps: float = 12,
     kind: Annotated[Kind | None, Parameter(name="--format")] = None,
-    means: FromText = STANDARD_MEANS,
+    flags: TextFlags = AS_TYPED,
     out: Path | None = None,
     resume: Switch = False,
 ) -> None:
@@ -71,13 +71,13 @@ def travel(
 
     (_, file), milliseconds = _places(out or Path(), kind), _milliseconds(fps)
     folder = folder_for(file.with_suffix("") if file else out, "travel", prompt, resume=resume)
-    fields = seeded(means.fields(prompt=prompt), folder)
-    base = Job(replace(defaults_of(means.with_model), **fields), means.setup())
+    fields = seeded(flags.fields(prompt=prompt), folder)
+    base = Job(replace(defaults_of(flags.with_model), **fields), flags.setup())
     stops = [int(number) for number in numbers(seeds, whole=True)] if seeds else []
-    jobs = spoken(plan_travel(base, seeds=stops, prompts=to, frames=frames, loop=loop), means)
+    jobs = spoken(plan_travel(base, seeds=stops, prompts=to, frames=frames, loop=loop), flags)
     titles = [f"frame {i + 1}" for i in range(len(jobs))]
     paths: dict[int, Path] = {}
-    for done in draw_all(jobs, means, folder / "cells", titles):
+    for done in draw_all(jobs, flags, folder / "cells", titles):
         paths[done.index] = done.path
     record, _ = png.read(paths[0])
     pictures = _read(paths[i] for i in range(len(jobs)))
@@ -93,7 +93,7 @@ def film(
     fps: float = 8,
     kind: Annotated[Kind | None, Parameter(name="--format")] = None,
     quick: Switch = False,
-    means: FromText = STANDARD_MEANS,
+    flags: TextFlags = AS_TYPED,
     out: Path = Path("outputs"),
 ) -> None:
     """Draw a picture and save how it came to be: what each step takes it for, as an animation.
@@ -118,19 +118,19 @@ def film(
     from .explore import defaults_of
     from .progress import Progress
 
-    (folder, file), milliseconds, files = _places(out, kind), _milliseconds(fps), means.adapters.files()
-    request = replace(defaults_of(means.with_model), **means.fields(prompt=prompt))
+    (folder, file), milliseconds, files = _places(out, kind), _milliseconds(fps), flags.adapters.files()
+    request = replace(defaults_of(flags.with_model), **flags.fields(prompt=prompt))
     frames: list[Image.Image] = []
-    means.language.check(settled(request))
+    flags.language.check(settled(request))
     check_writable(folder, file)
 
-    steered = means.around(text_to_image)
+    steered = flags.around(text_to_image)
 
     def task(model: "Model", asked: TextToImage) -> "Iterator[Step | Picture]":
-        return means.language.drawn(model, settled(asked), files, steered)
+        return flags.language.drawn(model, settled(asked), files, steered)
 
     with Progress(step_count(request), 1, quiet=False) as bar:
-        for event in filmed(means.with_model.load(), request, quick=quick, task=task):
+        for event in filmed(flags.with_model.load(), request, quick=quick, task=task):
             if isinstance(event, Image.Image):
                 bar.step(0, len(frames))
                 frames.append(event)

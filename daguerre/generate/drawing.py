@@ -204,6 +204,9 @@ def under(drawing: Drawing, controls: Sequence[Control]) -> Iterator[Drawing]:
         yield drawing
 
 
+Task = Callable[..., Iterator[Step | Picture]]  # text_to_image and its like: (model, request, controls=...)
+
+
 @contextmanager
 def prepared(
     model: Model,

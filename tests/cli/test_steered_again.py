@@ -8,7 +8,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from daguerre.checkpoints.layout import Part
-from daguerre.cli.drawing import OutputFlags, Run
+from daguerre.cli.drawing import OutputFlags, RunFlags
 from daguerre.cli.exit import Failure
 from daguerre.cli.flags import DrawingFlags, ModelFlags
 from daguerre.cli.generate import generate
@@ -38,7 +38,7 @@ def folder(tmp_path: Path) -> Path:
 def run(folder, name="sd1", **steering):
     asked = {k: v.format(d=folder) if isinstance(v, str) else tuple(t.format(d=folder) for t in v)
              for k, v in steering.items()}  # fmt: skip
-    return Run(
+    return RunFlags(
         drawing=DrawingFlags(steps=2, seed=5, size="64x64" if name == "window" else None),
         with_model=ModelFlags(model=str(folder / f"{'sd1-edit' if name == 'edit' else 'sd1'}.safetensors"),
                               device="cpu", dtype="float32"),

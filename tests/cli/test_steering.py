@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from daguerre.cli.drawing import OutputFlags, Run
+from daguerre.cli.drawing import OutputFlags, RunFlags
 from daguerre.cli.exit import Failure
 from daguerre.cli.flags import DrawingFlags, ModelFlags
 from daguerre.cli.generate import generate
@@ -39,7 +39,7 @@ def record_of(folder: Path, steering: SteeringFlags):
     with_model = ModelFlags(model=str(folder / "toy.safetensors"), device="cpu", dtype="float32")
     path = folder / f"made-{len(steering.region)}.png"
     out = OutputFlags(out=path)
-    generate("a cat", run=Run(drawing=drawing, with_model=with_model, steering=steering, output=out))
+    generate("a cat", run=RunFlags(drawing=drawing, with_model=with_model, steering=steering, output=out))
     return png.read(path)
 
 
@@ -141,7 +141,7 @@ def test_a_given_picture_is_drawn_over_under_a_control(folder):
     for name, control in (("plain", ()), ("steered", (f"none:{folder / 'net.safetensors'}:{given}",))):
         out = OutputFlags(out=folder / f"{name}.png")
         steering = SteeringFlags(control=control)
-        img2img(given, "a cat", run=Run(drawing=drawing, with_model=with_model, steering=steering, output=out))
+        img2img(given, "a cat", run=RunFlags(drawing=drawing, with_model=with_model, steering=steering, output=out))
         made.append(png.read(folder / f"{name}.png")[0])
     assert [len(record.controls) for record in made] == [0, 1]
     assert made[0].pixel_sha256 != made[1].pixel_sha256
@@ -157,7 +157,7 @@ def test_a_half_is_one_of_the_given_picture_whatever_its_size(way, size, folder)
     for region in ("left:a car", "right:a car"):
         out = folder / f"{region[:4]}.png"
         drawing, steering = DrawingFlags(steps=2, seed=5, size=size), SteeringFlags(region=(region,))
-        run = Run(drawing=drawing, with_model=with_model, steering=steering, output=OutputFlags(out=out))
+        run = RunFlags(drawing=drawing, with_model=with_model, steering=steering, output=OutputFlags(out=out))
         if way == "img2img":
             img2img(given, "a cat", run=run)
         else:

@@ -1,7 +1,7 @@
 """Draws many pictures into a folder: what is costly to load comes first, and nothing is drawn twice."""
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
@@ -14,13 +14,11 @@ from ...families.model import Model
 from ...files.durable import durable_new
 from ...provenance import png
 from ...provenance.record import Record, UsedAdapter, pixel_sha256
-from ...request import TextToImage
-from ..drawing import Picture
+from ..drawing import Picture, Task
 from ..text_to_image import text_to_image
 from .job import Job, Load
 
 DIGEST = re.compile(r"-([0-9a-f]{12})(?:-\d+)?$")  # of a job, at the end of a file's name
-Task = Callable[[Model, TextToImage], Iterator[Step | Picture]]
 
 
 @dataclass(frozen=True)
