@@ -272,3 +272,6 @@ def test_what_does_not_fit_is_refused_before_anything_is_drawn(model, net, tmp_p
         vision_beside(tmp_path / "ip.safetensors")
     with pytest.raises(RequestError, match="needs a reference"):
         Style()
+    regions = Regions(regions=(Region(mask="left", prompt="a cat"),))
+    with pytest.raises(RequestError, match="give it before them"):
+        list(text_to_image(model, REQUEST, [regions, Style(prompt="ink")]))

@@ -104,7 +104,12 @@ class Style:
 
     @contextmanager
     def attached(self, drawing: Drawing) -> Iterator[Drawing]:
-        """The drawing in the style of the reference. Draws or inverts the reference first."""
+        """The drawing in the style of the reference. Draws or inverts the reference first.
+
+        Raises RequestError after regions, each of which shall ask for the style.
+        """
+        if any(used.kind == "region" for used in drawing.controls):
+            raise RequestError("the style comes after the regions that it is to hold for; give it before them")
         if self.features is None:
             with replace(self, features=usual(drawing.model.unet.config)).attached(drawing) as drawing:
                 yield drawing
