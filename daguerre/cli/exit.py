@@ -43,9 +43,7 @@ def friendly(error: Exception, arguments: Sequence[str] = ()) -> Failure:
         traceback.print_exception(error)
     if isinstance(error, Failure):
         return error
-    if isinstance(error, ValueError) and is_meant(
-        error
-    ):  # requests and files that cannot be used: their messages say what to do
+    if isinstance(error, ValueError) and is_meant(error):  # an unusable request or file; the message says what to do
         return Failure(_by_flag(str(error), arguments) if type(error) is RequestError else str(error), UNUSABLE)
     if isinstance(error, FileNotFoundError) and error.filename is not None:
         return Failure(f"{error.filename}: there is no such file or folder", UNUSABLE)

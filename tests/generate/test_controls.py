@@ -27,16 +27,6 @@ REQUEST = TextToImage(prompt="a red apple", steps=3, width=64, height=64, seed=7
 STRIPES = Image.merge("RGB", [Image.linear_gradient("L").resize((64, 64)).point(lambda v: v // 32 % 2 * 255)] * 3)
 
 
-@pytest.fixture(scope="module")
-def model():
-    return toy("sd1")
-
-
-@pytest.fixture(scope="module")
-def net(model, tmp_path_factory):
-    return load_control(controlnet(tmp_path_factory.mktemp("net") / "canny.safetensors", model.unet.config), model)
-
-
 def latents(model, *controls, **changes):
     """The last latents of a drawing."""
     with torch.no_grad(), prepared(model, replace(REQUEST, **changes), controls) as drawing:

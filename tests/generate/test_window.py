@@ -35,16 +35,6 @@ HINT = Image.effect_noise((128, 64), 90).convert("RGB")
 LEFT, RIGHT = HINT.crop((0, 0, 64, 64)), HINT.crop((64, 0, 128, 64))
 
 
-@pytest.fixture(scope="module")
-def model():
-    return toy("sd1")
-
-
-@pytest.fixture(scope="module")
-def net(model, tmp_path_factory):
-    return load_control(controlnet(tmp_path_factory.mktemp("net") / "canny.safetensors", model.unet.config), model)
-
-
 def noise(width):
     return torch.randn(1, 4, 8, width // 8, generator=torch.Generator().manual_seed(0))
 
